@@ -1,0 +1,63 @@
+"""awml-deploy: trained perception models to artifacts that are proved right.
+
+Names are imported when they are first used, so that `import awml_deploy_core` costs nothing and never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from awml_deploy_core.config import *  # noqa: F403
+    from awml_deploy_core.errors import *  # noqa: F403
+    from awml_deploy_core.hookspecs import hookimpl
+    from awml_deploy_core.records import *  # noqa: F403
+
+_HOME = {
+    "hookspecs": ("hookimpl",),
+    "errors": (
+        "ArtifactError",
+        "BuildError",
+        "ConfigError",
+        "DeployError",
+        "ExitCode",
+        "LoadError",
+        "PluginError",
+        "RequirementError",
+    ),
+    "records": (
+        "Agreement",
+        "Artifact",
+        "Axis",
+        "Component",
+        "Finding",
+        "Frame",
+        "Handover",
+        "Metrics",
+        "Picture",
+        "Pipeline",
+        "Record",
+        "Run",
+        "Sample",
+        "Table",
+        "Tensor",
+    ),
+}
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib_metadata import version
+
+        return version("awml-deploy-core")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

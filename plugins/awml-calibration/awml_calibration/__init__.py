@@ -1,0 +1,1 @@
+"""CalibrationStatusClassification for awml-deploy."""

@@ -1,0 +1,1 @@
+"""CenterPoint for awml-deploy."""

@@ -1,0 +1,1 @@
+"""YOLOX-opt-ELAN and YOLOX for awml-deploy."""
