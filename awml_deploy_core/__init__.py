@@ -11,10 +11,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from awml_deploy_core.config import *  # noqa: F403
     from awml_deploy_core.errors import *  # noqa: F403
-    from awml_deploy_core.hookspecs import hookimpl
+    from awml_deploy_core.hookspecs import hookimpl as hookimpl
     from awml_deploy_core.records import *  # noqa: F403
 
 _HOME = {
+    "config": (
+        "Backend",
+        "BackendConfig",
+        "BackendSettings",
+        "CommonConfig",
+        "ComponentConfig",
+        "ComponentIO",
+        "Config",
+        "Devices",
+        "EvaluationConfig",
+        "ExportConfig",
+        "Gate",
+        "ModelIO",
+        "ModelInput",
+        "OnnxConfig",
+        "Profile",
+        "RuntimeIO",
+        "Scenario",
+        "TensorSpec",
+        "VerificationConfig",
+    ),
     "hookspecs": ("hookimpl",),
     "errors": (
         "ArtifactError",

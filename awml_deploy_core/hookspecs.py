@@ -7,12 +7,13 @@ of the run or prints. Arguments go from the subject to the context, `config` las
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from awml_deploy_core.config import Config

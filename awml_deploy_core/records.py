@@ -6,7 +6,7 @@ only tuples and scalars, so they hash; values that carry arrays (`Frame`, `Call`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -43,11 +43,10 @@ __all__ = [
 Array = Any
 """A torch tensor or a numpy array; `run` answers in the kind that it was given."""
 
-DTYPES = (
-    "float32 float64 float16 bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
-)
+_KINDS = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}
+DTYPES = (*(f"{kind}{bits}" for kind, sizes in _KINDS.items() for bits in sizes), "bfloat16", "bool")
 
-_name = field(validator=validators.min_len(1))
+_name: Any = field(validator=validators.min_len(1))
 
 
 def _at_least(least: int) -> Any:
@@ -215,8 +214,18 @@ class Record:
 class Skip:
     """Why something that was asked for did not happen."""
 
-    reason: Literal["disabled", "no driver", "no device", "no package", "no artifact", "no checkpoint", "no data",
-                    "parent failed", "not supported", "not asked"]
+    reason: Literal[
+        "disabled",
+        "no driver",
+        "no device",
+        "no package",
+        "no artifact",
+        "no checkpoint",
+        "no data",
+        "parent failed",
+        "not supported",
+        "not asked",
+    ]
     detail: str = ""
 
 
@@ -328,13 +337,20 @@ class Timing:
     p99: float
 
 
+Cell = str | int | float | None
+
+
+def _rows(rows: Iterable[Iterable[Cell]]) -> tuple[tuple[Cell, ...], ...]:
+    return tuple(tuple(row) for row in rows)
+
+
 @frozen(kw_only=True)
 class Table:
     """Rows that a report prints under a title."""
 
     title: str
     columns: tuple[str, ...] = field(converter=tuple)
-    rows: tuple[tuple[str | int | float | None, ...], ...] = field(converter=lambda rows: tuple(map(tuple, rows)))
+    rows: tuple[tuple[Cell, ...], ...] = field(converter=_rows)
 
 
 @frozen(kw_only=True)

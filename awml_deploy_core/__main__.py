@@ -1,0 +1,5 @@
+"""`python -m awml_deploy_core` is `awml-deploy`."""
+
+from awml_deploy_core.cli import main
+
+main()

@@ -1,0 +1,149 @@
+"""The command line: click and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from awml_deploy_core.settings import Style
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = click.Choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), case_sensitive=False)
+FILE = click.Path(path_type=Path)
+
+
+class DefaultGroup(click.Group):
+    """A group that runs the command `run` when the first word is no command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` in front of what is no command and no option of the group."""
+        own = {"--help", "-h", "--version"}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer what `run` takes too, since its name may be left out."""
+        run = self.commands["run"]
+        return [*super().shell_complete(ctx, incomplete), *run.shell_complete(click.Context(run), incomplete)]
+
+
+def _complete_model(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from awml_deploy_core.plugins import installed
+
+    return [plugin.model for plugin in installed() if plugin.model.startswith(incomplete)]
+
+
+_model = click.option(
+    "--model", metavar="NAME", shell_complete=_complete_model, help="The model, as `awml-deploy plugins` lists it."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+_verbose = click.option("-v", "--verbose", is_flag=True, help="Show details, and the full cause of an error.")
+_level = click.option("--log-level", type=LEVELS, default="INFO", show_default=True, help="What to show on stderr.")
+
+
+def _settings(function: F) -> F:
+    """The arguments and options that make up the settings, shared by `run` and `config`."""
+    for decorate in reversed(
+        (
+            _model,
+            click.argument("config", type=FILE),
+            click.argument("model_config", type=FILE, required=False),
+            click.argument("checkpoint", type=FILE, required=False),
+            click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override one key: --set a.b=c."),
+            click.option("--work-dir", type=FILE, help="Where everything is written; overrides export.work_dir."),
+            click.option("--device", metavar="DEV", help="Run every backend that can there: cpu, cuda, cuda:1."),
+            click.option("--safe-config", is_flag=True, help="Refuse a config that is Python code."),
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+@click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="awml-deploy-core", prog_name="awml-deploy")
+def cli() -> None:
+    """Bring a trained perception model to ONNX and TensorRT, and prove it right.
+
+    \b
+        awml-deploy --model yolox config.py        all stages that the config enables
+        awml-deploy plugins                        which models are installed
+        awml-deploy config check config.py         is this config right
+
+    The first form is short for `awml-deploy run`; `awml-deploy run --help` lists its options.
+
+    \b
+    Exit codes: 0 all passed, 1 a bug, 2 command line or config, 3 the environment lacks something,
+    4 load or export, 5 build, 6 verification, 7 evaluation, 8 artifact, 130 interrupted, 143 terminated.
+    """  # noqa: D301  click wants a real backspace before what it must not wrap
+
+
+@cli.command()
+@click.option("--no-load", is_flag=True, help="Read installed metadata only, import nothing.")
+@_json
+def plugins(no_load: bool, as_json: bool) -> None:
+    """List the installed models and whether their plugins are sound."""
+    from awml_deploy_core.plugins import describe
+    from awml_deploy_core.report import text
+
+    click.echo((text.plugins_json if as_json else text.plugins)(describe(load=not no_load)))
+
+
+@cli.group()
+def config() -> None:
+    """Check a config, show what it resolves to, or list every key."""
+
+
+@config.command()
+@_settings
+def check(config: Path, safe_config: bool, **said: Any) -> None:
+    """Say whether the config is right: every fault at once, exit code 2 if there is one."""
+    from awml_deploy_core import deploy
+    from awml_deploy_core.report import text
+
+    click.echo(text.checked(deploy.configure(config, deploy.options(**said), safe=safe_config)))
+
+
+@config.command()
+@_settings
+@click.option("--format", "style", type=click.Choice(("py", "yaml", "json")), default="py", show_default=True)
+@click.option("--changed", is_flag=True, help="Leave out what has its default.")
+def show(config: Path, safe_config: bool, style: Style, changed: bool, **said: Any) -> None:
+    """Print the resolved config: defaults < file < --set < options. It reads back to the same value."""
+    from awml_deploy_core import deploy, settings
+
+    settled = deploy.configure(config, deploy.options(**said), safe=safe_config)
+    click.echo(settings.show(settled.config, style=style, defaults=not changed), nl=False)
+
+
+@config.command()
+@_model
+def schema(model: str | None) -> None:
+    """Print the JSON schema of the config, with the plugin's own keys if a model is named."""
+    import json
+
+    from awml_deploy_core import deploy, strict
+
+    click.echo(json.dumps(strict.schema(deploy.config_class(model)), indent=2))
+
+
+def main() -> None:
+    """Run the command line and turn every ending into an exit code."""
+    from awml_deploy_core import logs
+    from awml_deploy_core.ending import end
+
+    verbose = bool({"-v", "--verbose"} & set(sys.argv))
+    logs.set_up(verbose=verbose)
+    sys.exit(end(lambda: cli.main(prog_name="awml-deploy", standalone_mode=False), as_json="--json" in sys.argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What people and programs read: the report of a run as JSON, Markdown and on the terminal."""

@@ -1,0 +1,180 @@
+"""From a config file and the command line to the settings of a run: file < `--set` < option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+from attrs import frozen
+
+from awml_deploy_core.config import Backend, BackendSettings, Config, Scenario, wrong_device
+from awml_deploy_core.configfile import assign, dump_config, read_config
+from awml_deploy_core.dialect import translate
+from awml_deploy_core.errors import ConfigError
+from awml_deploy_core.strict import Fault, refuse, structure, unstructure
+
+Style = Literal["py", "yaml", "json"]
+
+
+@frozen(kw_only=True)
+class Options:
+    """What the command line says on top of the file.
+
+    Args:
+        sets: Texts `a.b=c` in order.
+        model: `--model`.
+        model_config: The second positional.
+        checkpoint: The third positional.
+        work_dir: `--work-dir`.
+        device: `--device`, for every backend that can run there.
+    """
+
+    sets: tuple[str, ...] = ()
+    model: str | None = None
+    model_config: Path | None = None
+    checkpoint: Path | None = None
+    work_dir: Path | None = None
+    device: str | None = None
+
+
+@frozen(kw_only=True)
+class Settings:
+    """The settings of a run and where they came from.
+
+    Args:
+        config: The typed settings, an instance of the plugin's class.
+        files: Every file that was read, bases first.
+        notes: What was read in today's words, or ignored.
+    """
+
+    config: Config
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def peek_model(path: Path, *, safe: bool = False) -> str | None:
+    """The `model` that a config names itself, for a command line without `--model`."""
+    model = read_config(path, safe=safe).values.get("model")
+    return model if isinstance(model, str) else None
+
+
+def settle(path: Path, options: Options, *, config_class: type[Config] = Config, safe: bool = False) -> Settings:
+    """Read a config file and put the command line on top.
+
+    Args:
+        path: The file.
+        options: The command line.
+        config_class: The plugin's class of settings.
+        safe: Refuse files that are code.
+
+    Raises:
+        ConfigError: Naming every fault at once.
+    """
+    wrong = wrong_device(options.device) if options.device else None
+    if wrong:
+        raise ConfigError(f"--device {wrong}")
+    source = read_config(path, safe=safe)
+    values = source.values
+    for text in options.sets:
+        values = _set(values, text)
+    own = frozenset(f.name for f in attrs.fields(config_class)) - {f.name for f in attrs.fields(Config)}
+    translation = translate(values, known=own)
+    where = str(path)
+    said = structure(translation.values, config_class, where=where, faults=translation.faults)
+    config = _with_options(said, options)
+    refuse([*_model_agrees(said, options), *contradictions(config)], where=where)
+    return Settings(config=config, files=source.files, notes=translation.notes)
+
+
+def contradictions(config: Config) -> list[Fault]:
+    """What no single value is wrong about: a mode without its input, a device that was taken away, limits crossed."""
+    return [*_mode_has_input(config), *_gpu_is_there(config), *_gates_open(config)]
+
+
+def _model_agrees(config: Config, options: Options) -> Iterator[Fault]:
+    if config.model and options.model and config.model != options.model:
+        fact = f"this config is for the model {config.model!r}, the command line says --model {options.model}"
+        yield Fault(path="$.model", message=fact, hint="leave out one of the two")
+
+
+def _mode_has_input(config: Config) -> Iterator[Fault]:
+    mode, onnx = config.export.mode, config.evaluation.backends.get(Backend.ONNX)
+    if mode in ("onnx", "both") and config.checkpoint_path is None:
+        hint = "name the trained weights, or choose `export.mode = 'none'` to work with existing files"
+        yield Fault(path="$.checkpoint_path", message=f"is needed to export in mode {mode!r}", hint=hint)
+    has_onnx = config.export.onnx_path or config.evaluation.models.get(Backend.ONNX) or (onnx and onnx.model_dir)
+    if mode == "trt" and not has_onnx:
+        hint = "name the ONNX file, or the folder of files"
+        yield Fault(path="$.export.onnx_path", message="is needed to build engines in mode 'trt'", hint=hint)
+
+
+def _gpu_is_there(config: Config) -> Iterator[Fault]:
+    devices = config.verification.devices or config.devices
+    if devices.cuda is not None:
+        return
+    for mode, scenarios in (config.verification.scenarios or {}).items():
+        for i, scenario in enumerate(scenarios):
+            if "cuda" in (scenario.ref_device, scenario.test_device):
+                fact = "asks for 'cuda', but `devices.cuda` is None"
+                yield Fault(path=f"$.verification.scenarios.{mode}[{i}]", message=fact, hint="name 'cuda:N'")
+    for backend, chosen in config.evaluation.backends.items():
+        if chosen.device == "cuda":
+            fact = "asks for 'cuda', but `devices.cuda` is None"
+            yield Fault(path=f"$.evaluation.backends.{backend.value}.device", message=fact, hint="name 'cuda:N'")
+
+
+def _gates_open(config: Config) -> Iterator[Fault]:
+    for name, gate in config.evaluation.gates.items():
+        if gate.min is not None and gate.max is not None and gate.min > gate.max:
+            fact = f"min {gate.min} is above max {gate.max}, nothing can pass"
+            yield Fault(path=f"$.evaluation.gates.{name}", message=fact)
+
+
+def _set(values: dict[str, Any], text: str) -> dict[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise ConfigError(f"--set {text!r} is not KEY=VALUE", hint="for example --set evaluation.num_samples=100")
+    return assign(values, key.strip(), value)
+
+
+def _with_options(config: Config, options: Options) -> Config:
+    changes: dict[str, Any] = {
+        "model": options.model or config.model,
+        "model_config": options.model_config or config.model_config,
+        "checkpoint_path": options.checkpoint or config.checkpoint_path,
+    }
+    if options.work_dir:
+        changes["export"] = attrs.evolve(config.export, work_dir=options.work_dir)
+    config = attrs.evolve(config, **changes)
+    return _on_device(config, options.device) if options.device else config
+
+
+def _on_device(config: Config, device: str) -> Config:
+    """Move every backend that can run there; TensorRT stays on its GPU when the device is the CPU."""
+
+    def moves(backend: Backend) -> bool:
+        return device != "cpu" or backend is not Backend.TENSORRT
+
+    def moved(scenario: Scenario) -> Scenario:
+        reference = device if moves(scenario.ref_backend) else scenario.ref_device
+        tested = device if moves(scenario.test_backend) else scenario.test_device
+        return attrs.evolve(scenario, ref_device=reference, test_device=tested)
+
+    chosen = config.evaluation.backends or {backend: BackendSettings() for backend in Backend}
+    backends = {b: attrs.evolve(s, device=device) if moves(b) else s for b, s in chosen.items()}
+    scenarios = config.verification.scenarios
+    if scenarios is not None:
+        scenarios = {mode: tuple(map(moved, listed)) for mode, listed in scenarios.items()}
+    return attrs.evolve(
+        config,
+        export=attrs.evolve(config.export, device=device),
+        evaluation=attrs.evolve(config.evaluation, backends=backends),
+        verification=attrs.evolve(config.verification, scenarios=scenarios),
+    )
+
+
+def show(config: Config, *, style: Style = "py", defaults: bool = True) -> str:
+    """The settings as a config file that reads back to the same value."""
+    return dump_config(unstructure(config, defaults=defaults), style)
