@@ -177,4 +177,12 @@ def _on_device(config: Config, device: str) -> Config:
 
 def show(config: Config, *, style: Style = "py", defaults: bool = True) -> str:
     """The settings as a config file that reads back to the same value."""
-    return dump_config(unstructure(config, defaults=defaults), style)
+    values = unstructure(config, defaults=defaults)
+    return dump_config(_text_keys(values) if style == "json" else values, style)
+
+
+def _text_keys(value: Any) -> Any:
+    """JSON knows text as keys only; the strict reader takes digits for a number where one is meant."""
+    if isinstance(value, dict):
+        return {str(key): _text_keys(item) for key, item in value.items()}
+    return value
