@@ -87,6 +87,30 @@ def cli() -> None:
 
 
 @cli.command()
+@_settings
+@click.option("--stages", metavar="LIST", help="Only these, by commas: export,verify,build,evaluate,report.")
+@_json
+@_verbose
+@_level
+def run(
+    *, config: Path, safe_config: bool, stages: str | None, as_json: bool, log_level: str, verbose: bool, **said: Any
+) -> int:
+    """Load, export, verify, evaluate and report, as far as the config enables it."""
+    from awml_deploy_core import deploy, logs
+    from awml_deploy_core.report import document, terminal
+
+    logs.set_up(log_level, verbose=verbose)
+    console = terminal.console()
+    with terminal.progress(console) as progress:
+        job = deploy.prepare(config, deploy.options(**said), stages=stages, safe=safe_config, progress=progress)
+        report = deploy.carry_out(job)
+    terminal.show(report, console)
+    if as_json:
+        click.echo(document.text(report))
+    return report.exit_code
+
+
+@cli.command()
 @click.option("--no-load", is_flag=True, help="Read installed metadata only, import nothing.")
 @_json
 def plugins(no_load: bool, as_json: bool) -> None:

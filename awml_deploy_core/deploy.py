@@ -1,18 +1,36 @@
-"""The story: the only place that knows the order of the stages."""
+"""The story: the only place that knows the order of the stages.
+
+    load -> record -> export -> verify -> build -> evaluate -> report
+
+A stage that fails is a result: what does not depend on it still runs, and the report is written in any case.
+"""
 
 from __future__ import annotations
 
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from awml_deploy_core.errors import ConfigError
+from awml_deploy_core import defaults, logs
+from awml_deploy_core.config import Config
+from awml_deploy_core.errors import ConfigError, nearest
+from awml_deploy_core.files import ensure_directory
 from awml_deploy_core.plugins import Loaded, load
+from awml_deploy_core.report import Report, verdict
 from awml_deploy_core.settings import Options, Settings, peek_model, settle
+from awml_deploy_core.stages import STAGES, Job, Progress, Story
+from awml_deploy_core.strict import unstructure
 
-if TYPE_CHECKING:
-    from awml_deploy_core.config import Config
+log = logging.getLogger("awml_deploy.deploy")
 
 WEIGHTS = {".ckpt", ".pt", ".pth", ".safetensors"}
+
+
+# ---------------------------------------------------------------- what the run is told
 
 
 def options(
@@ -45,17 +63,151 @@ def configure(config: Path, said: Options, *, safe: bool = False) -> Settings:
 
 def config_class(model: str | None) -> type[Config]:
     """The class of settings of a model; the plugin may be a skeleton, since nothing is run."""
-    from awml_deploy_core.config import Config
-
     return load(model, incomplete=True).config_class if model else Config
 
 
 def chosen(config: Path, said: Options, *, safe: bool = False) -> Loaded:
-    """The plugin that the command line or the config names."""
+    """The plugin that the command line or the config names, with the core's defaults behind it."""
     model = said.model or peek_model(config, safe=safe)
     if model is None:
         raise ConfigError(
             f"{config}: no model is named",
-            hint="add `--model NAME`, or `model = 'NAME'` to the config; `awml-deploy plugins` lists the names",
+            hint="Add `--model NAME`, or `model = 'NAME'` to the config; `awml-deploy plugins` lists the names.",
         )
-    return load(model)
+    return load(model, defaults=defaults)
+
+
+def stages_of(text: str | None) -> tuple[str, ...]:
+    """The stages of `--stages export,verify`; all of them if nothing is said."""
+    if text is None:
+        return STAGES
+    asked = tuple(word.strip() for word in text.split(",") if word.strip())
+    for word in asked:
+        if word not in STAGES:
+            near = nearest(word, STAGES)
+            hint = f"Did you mean {near!r}?" if near else f"There are {', '.join(STAGES)}."
+            raise ConfigError(f"--stages: {word!r} is no stage", hint=hint)
+    return asked
+
+
+def deploy(
+    config: Path | str,
+    *,
+    model: str | None = None,
+    model_config: Path | None = None,
+    checkpoint: Path | None = None,
+    work_dir: Path | None = None,
+    device: str | None = None,
+    sets: Sequence[str] = (),
+    stages: str | None = None,
+    safe_config: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Do what the command `awml-deploy` does and return its report.
+
+    Args:
+        config: The config file.
+        model: Name of the model, if the config does not say.
+        model_config: Overrides `model_config`.
+        checkpoint: Overrides `checkpoint_path`.
+        work_dir: Overrides `export.work_dir`.
+        device: Runs every backend there that can.
+        sets: Overrides as `key=value`.
+        stages: Comma-separated; all by default.
+        safe_config: Refuse a config that is Python code.
+        progress: Told what is being done, how much of it is done, and of how much.
+
+    Returns:
+        The report, also of a run in which something failed: `report.exit_code` says so.
+
+    Raises:
+        DeployError: There is nothing to report on: the config or the plugin is wrong.
+    """
+    said = options(
+        sets=tuple(sets),
+        model=model,
+        model_config=model_config,
+        checkpoint=checkpoint,
+        work_dir=work_dir,
+        device=device,
+    )
+    job = prepare(Path(config), said, stages=stages, safe=safe_config, progress=progress)
+    return carry_out(job)
+
+
+def prepare(
+    config: Path, said: Options, *, stages: str | None = None, safe: bool = False, progress: Progress | None = None
+) -> Job:
+    """Everything that can be wrong before any work is done."""
+    wanted = stages_of(stages)
+    plugin = chosen(config, said, safe=safe)
+    settled = settle(config, said, config_class=plugin.config_class, safe=safe)
+    notes = settled.notes
+    return Job(
+        plugin=plugin,
+        config=settled.config,
+        notes=notes,
+        stages=wanted,
+        command=tuple(sys.argv),
+        progress=progress,
+    )
+
+
+# ---------------------------------------------------------------- the run
+
+
+def carry_out(job: Job) -> Report:
+    """Walk through the stages and write what was found out."""
+    started, clock = datetime.now(timezone.utc), time.monotonic()
+    from awml_deploy_core.report import writing
+    from awml_deploy_core.stages import build, evaluate, export, record, verify
+
+    ensure_directory(job.work_dir)
+    log_path = job.config.deploy_log_path
+    story = Story(job=job, notes=list(job.notes))
+    with (
+        logs.to_file(log_path and job.work_dir / log_path),
+        tempfile.TemporaryDirectory(prefix=".recording-", dir=job.work_dir) as scratch,
+    ):
+        log.debug("command: %s", " ".join(job.command))
+        record.load_all(story)
+        record.record_calls(story, Path(scratch))
+        export.export_graphs(story)
+        verify.verify_ladder(story)
+        build.build_engines(story)
+        evaluate.evaluate_variants(story)
+        report = told(story, started, time.monotonic() - clock)
+        if "report" in job.stages:
+            writing.write(report)
+    return report
+
+
+# ---------------------------------------------------------------- the report
+
+
+def told(story: Story, started: datetime, seconds: float) -> Report:
+    """Everything that happened, as the report holds it."""
+    from awml_deploy_core.report.provenance import environment
+
+    status, code = verdict(tuple(story.stages))
+    return Report(
+        model=story.job.plugin.plugin.model,
+        plugin=str(story.job.plugin.plugin),
+        status=status,
+        exit_code=code,
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+        command=story.job.command,
+        work_dir=story.job.work_dir,
+        stages=tuple(story.stages),
+        variants=tuple(story.variants),
+        exports=tuple(story.exports),
+        artifacts=tuple(artifact for variant in story.variants for artifact in variant.artifacts),
+        verification=story.verification,
+        evaluations=(*(one.evaluation for one in story.evaluated), *story.skipped),
+        crossings=tuple(story.crossings),
+        unequal=story.unequal,
+        notes=tuple(story.notes),
+        environment=environment(),
+        config=unstructure(story.job.config),
+    )

@@ -49,6 +49,25 @@ DTYPES = (*(f"{kind}{bits}" for kind, sizes in _KINDS.items() for bits in sizes)
 _name: Any = field(validator=validators.min_len(1))
 
 
+# attrs' converters lose their types if they are generic, so each kind of tuple has its own.
+
+
+def _sizes(given: Iterable[int | str]) -> tuple[int | str, ...]:
+    return tuple(given)
+
+
+def _tensors(given: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(given)
+
+
+def _axes(given: Iterable[Axis]) -> tuple[Axis, ...]:
+    return tuple(given)
+
+
+def _artifacts(given: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    return tuple(given)
+
+
 def _at_least(least: int) -> Any:
     return validators.optional(validators.and_(validators.instance_of(int), validators.ge(least)))
 
@@ -94,7 +113,7 @@ class Tensor:
     """
 
     name: str = _name
-    shape: tuple[int | str, ...] = field(converter=tuple)
+    shape: tuple[int | str, ...] = field(converter=_sizes)
     dtype: str = field(default="float32", validator=validators.in_(DTYPES))
 
 
@@ -110,9 +129,9 @@ class Component:
     """
 
     name: str = _name
-    inputs: tuple[Tensor, ...] = field(converter=tuple, validator=validators.min_len(1))
-    outputs: tuple[Tensor, ...] = field(converter=tuple, validator=validators.min_len(1))
-    axes: tuple[Axis, ...] = field(default=(), converter=tuple)
+    inputs: tuple[Tensor, ...] = field(converter=_tensors, validator=validators.min_len(1))
+    outputs: tuple[Tensor, ...] = field(converter=_tensors, validator=validators.min_len(1))
+    axes: tuple[Axis, ...] = field(default=(), converter=_axes)
 
     def __attrs_post_init__(self) -> None:
         tensors = [tensor.name for tensor in self.inputs + self.outputs]
@@ -269,7 +288,7 @@ class Variant:
     name: str
     backend: Literal["pytorch", "onnx", "tensorrt"]
     device: str = "cpu"
-    artifacts: tuple[Artifact, ...] = field(default=(), converter=tuple)
+    artifacts: tuple[Artifact, ...] = field(default=(), converter=_artifacts)
     parent: str | None = None
 
 

@@ -1,0 +1,134 @@
+"""Which variants are held against each other, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from awml_deploy_core import judge, ladder
+from awml_deploy_core.config import Backend
+from awml_deploy_core.errors import RequirementError
+from awml_deploy_core.records import Comparison, Skip, Variant
+from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, stage
+from awml_deploy_core.stages.record import recorded_calls
+
+
+@frozen(kw_only=True)
+class Pair:
+    """Two variants to hold against each other, or why one of them is not there."""
+
+    reference: Variant
+    candidate: Variant
+    tolerance: float | None = None
+    skipped: Skip | None = None
+
+
+def verify_ladder(story: Story) -> None:
+    """Hold every rung against its parent and against `trained`, or follow the config's scenarios."""
+    config = story.job.config.verification
+    if "verify" not in story.job.stages or not config.enabled:
+        reason = "not asked" if config.enabled else "disabled"
+        with stage(story, "verify", skip=Skip(reason=reason)):  # type: ignore[arg-type]  # both are reasons
+            return
+    with stage(story, "verify") as said:
+        checks = [verified(story, pair) for pair in pairs(story)]
+        story.verification = judge.Verification(checks=tuple(checks), samples=story.recorded, required=config.required)
+        counts = {word: count for word, count in story.verification.counts.items() if count}
+        said.append(", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to compare")
+        code = judge.exit_code(story.verification)
+        if code or story.verification.status != "passed":
+            raise Unmet(story.verification.status, code, worst(story.verification))
+
+
+def worst(verification: judge.Verification) -> str:
+    """The first thing that a reader should look at."""
+    for one in verification.checks:
+        for each in one.verdicts:
+            if not each.passed:
+                c = each.comparison
+                what = c.finding if c.finding != "ok" else f"error {each.would_pass:.3g} > {each.tolerance:.3g}"
+                return f"{one.reference} -> {one.candidate}: {c.component or c.scope}.{c.output}: {what} on {c.sample}"
+        if one.skipped:
+            return f"{one.reference} -> {one.candidate}: {one.skipped.reason} {one.skipped.detail}".rstrip()
+    return "nothing was compared, so nothing is proved"
+
+
+def pairs(story: Story) -> list[Pair]:
+    """Who is held against whom."""
+    config = story.job.config
+    scenarios = (config.verification.scenarios or {}).get(config.export.mode)
+    if scenarios is None:
+        return [Pair(reference=a, candidate=b) for a, b in judge.pairs(story.variants)]
+    trained, exported = story.variant("trained"), story.variant("exported")
+    listed = [Pair(reference=trained, candidate=exported)] if trained and exported else []
+    cuda = (config.verification.devices or config.devices).cuda
+    for scenario in scenarios:
+        reference, missing_reference = _side(story, scenario.ref_backend, scenario.ref_device, cuda)
+        candidate, missing_candidate = _side(story, scenario.test_backend, scenario.test_device, cuda)
+        skipped = missing_reference or missing_candidate
+        listed.append(Pair(reference=reference, candidate=candidate, tolerance=scenario.tolerance, skipped=skipped))
+    return listed
+
+
+def _side(story: Story, backend: Backend, device: str, cuda: str | None) -> tuple[Variant, Skip | None]:
+    name = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}[backend]
+    found = story.variant(name)
+    stand_in = Variant(name=name, backend=backend.value)
+    if found is not None:
+        return ladder.on_device(found, device, cuda), None
+    if backend is Backend.TENSORRT:
+        return ladder.on_device(stand_in, device, cuda), Skip(reason="not supported", detail=NO_TENSORRT)
+    reason: Any = "no checkpoint" if backend is Backend.PYTORCH else "no artifact"
+    return ladder.on_device(stand_in, device, cuda), Skip(reason=reason)
+
+
+def verified(story: Story, pair: Pair) -> judge.Check:
+    """Compare two variants on the recorded samples: each component on equal inputs, then the whole pipeline."""
+    config = story.job.config.verification
+    skipped = judge.Check(
+        reference=pair.reference.name,
+        candidate=pair.candidate.name,
+        devices=(pair.reference.device, pair.candidate.device),
+        required=config.required,
+        skipped=pair.skipped,
+    )
+    if pair.skipped:
+        return skipped
+    allowed = judge.tolerances(config.tolerance if pair.tolerance is None else pair.tolerance, config.tolerances)
+    try:
+        return judge.check(pair.reference, pair.candidate, comparisons(story, pair), allowed, required=config.required)
+    except RequirementError as error:
+        return attrs.evolve(skipped, skipped=Skip(reason="no device", detail=error.message))
+
+
+def comparisons(story: Story, pair: Pair) -> Iterator[Comparison]:
+    """Everything that is measured between two variants."""
+    from awml_deploy_core.verify import verify_chained, verify_components
+
+    job, names = story.job, (pair.reference.name, pair.candidate.name)
+    wanted = set(story.recorded)
+    samples = [sample for sample in story.samples if sample.id in wanted]
+    agree = partial(job.plugin.ask, "compare_predictions", config=job.config)
+
+    def agreement(reference: Any, candidate: Any) -> Any:
+        return agree(reference=reference, candidate=candidate)
+
+    known = job.config.task_type or "compare_predictions" in job.plugin.hooks
+    with (
+        ladder.opened(pair.reference, story.graphs, story.network) as reference,
+        ladder.opened(pair.candidate, story.graphs, story.network) as candidate,
+    ):
+        recorded = pair.reference.name == "trained" and pair.reference.device == story.variants[0].device
+        yield from verify_components(None if recorded else reference, candidate, recorded_calls(story), names=names)
+        yield from verify_chained(
+            reference,
+            candidate,
+            samples,
+            partial(ladder.build_pipeline, job.plugin, job.config),
+            names=names,
+            agree=agreement if known else None,
+        )
