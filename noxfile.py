@@ -36,10 +36,14 @@ def develop(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Show what there is: the installed models, and a config that is checked."""
+    """Run the shipped example from the trained weights to the report, in `work_dirs/demo`."""
     develop(session)
     session.run("awml-deploy", "plugins")
-    session.run("awml-deploy", "config", "check", "--model", "calibration", "examples/calibration.py")
+    folder = Path("work_dirs/demo")
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("awml-deploy", "init", "--model", "calibration", str(folder))
+    session.chdir(folder)
+    session.run("awml-deploy", "--model", "calibration", "config.py")
 
 
 @nox.session

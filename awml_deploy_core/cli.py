@@ -75,6 +75,7 @@ def cli() -> None:
 
     \b
         awml-deploy --model yolox config.py        all stages that the config enables
+        awml-deploy init --model calibration DIR   a small example to start from
         awml-deploy plugins                        which models are installed
         awml-deploy config check config.py         is this config right
 
@@ -108,6 +109,18 @@ def run(
     if as_json:
         click.echo(document.text(report))
     return report.exit_code
+
+
+@cli.command()
+@click.option("--model", metavar="NAME", required=True, shell_complete=_complete_model, help="The model to start with.")
+@click.option("--preset", metavar="NAME", help="Write a commented config of real size instead of the example.")
+@click.argument("directory", type=FILE)
+def init(model: str, preset: str | None, directory: Path) -> None:
+    """Write a small complete deployment into DIRECTORY: config, trained weights, data."""
+    from awml_deploy_core import example
+    from awml_deploy_core.report import text
+
+    click.echo(text.started(model, example.write(model, directory, preset=preset), preset=preset))
 
 
 @cli.command()

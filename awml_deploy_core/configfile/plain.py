@@ -42,6 +42,8 @@ def _plain(value: Any, key: str, depth: int, budget: Iterator[int]) -> Any:
     if isinstance(value, (list, tuple)):
         items = (_plain(item, f"{key}.{index}", depth + 1, budget) for index, item in enumerate(value))
         return tuple(items) if isinstance(value, tuple) else list(items)
+    if isinstance(value, set) and value == {Ellipsis}:
+        return Ellipsis
     if attrs.has(type(value)):
         value = dict(_changed(value))
     if isinstance(value, dict):
@@ -61,8 +63,8 @@ def _mapping(value: dict[Any, Any], key: str, depth: int, budget: Iterator[int])
 
 
 def _scalar(value: Any, what: str) -> Any:
-    if value is None or type(value) in _SCALARS:
-        return value
+    if value is None or value is Ellipsis or type(value) in _SCALARS:
+        return value  # documents write `...` for "as you like"; whoever gives values types decides what it means
     if isinstance(value, Enum):
         return _scalar(value.value, what)
     if isinstance(value, PurePath):

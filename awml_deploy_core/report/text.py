@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from awml_deploy_core.plugins import Description
     from awml_deploy_core.settings import Settings
 
@@ -26,7 +29,8 @@ def plugins(found: Sequence[Description]) -> str:
         return "no model is installed; try: pip install awml-yolox"
     rows = [(one.model, one.distribution, one.version or "?", one.status, ", ".join(one.hooks)) for one in found]
     table = columns(("MODEL", "DISTRIBUTION", "VERSION", "STATUS", "HOOKS"), rows)
-    notes = [f"{one.model}: {one.detail}" + (f"\n  {one.hint}" if one.hint else "") for one in found if one.detail]
+    faulty = [one for one in found if one.status not in ("ok", "unchecked")]
+    notes = [f"{one.model}: {one.detail}" + (f"\n  {one.hint}" if one.hint else "") for one in faulty]
     return "\n".join([table, *(["", *notes] if notes else [])])
 
 
@@ -35,6 +39,13 @@ def plugins_json(found: Sequence[Description]) -> str:
     import attrs
 
     return _document("plugins", plugins=[attrs.asdict(one) for one in found])
+
+
+def started(model: str, config: Path, *, preset: str | None) -> str:
+    """What `init` says when it is done."""
+    if preset:
+        return f"{config}: fill in the paths, then: awml-deploy config check --model {model} {config}"
+    return f"{config} is ready: cd {shlex.quote(str(config.parent))} && awml-deploy --model {model} {config.name}"
 
 
 def checked(settings: Settings) -> str:

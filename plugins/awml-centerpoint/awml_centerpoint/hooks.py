@@ -1,3 +1,4 @@
-"""awml-centerpoint announces its model and its config; it cannot run one yet."""
+"""CenterPoint is announced, so that its configs can be checked; it cannot be run yet.
 
-from __future__ import annotations
+Still missing: the two graphs, voxelisation and decoding.
+"""

@@ -1,3 +1,4 @@
-"""awml-yolox announces its model and its config; it cannot run one yet."""
+"""YOLOX is announced, so that its configs can be checked; it cannot be run yet.
 
-from __future__ import annotations
+Still missing: the network, its data and its decoding.
+"""
