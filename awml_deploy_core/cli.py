@@ -12,7 +12,9 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from awml_deploy_core.report import Report
     from awml_deploy_core.settings import Style
+    from awml_deploy_core.stages import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,24 +92,47 @@ def cli() -> None:
 @cli.command()
 @_settings
 @click.option("--stages", metavar="LIST", help="Only these, by commas: export,verify,build,evaluate,report.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @_json
 @_verbose
 @_level
 def run(
-    *, config: Path, safe_config: bool, stages: str | None, as_json: bool, log_level: str, verbose: bool, **said: Any
+    *,
+    config: Path,
+    safe_config: bool,
+    stages: str | None,
+    dry_run: bool,
+    as_json: bool,
+    log_level: str,
+    verbose: bool,
+    **said: Any,
 ) -> int:
     """Load, export, verify, evaluate and report, as far as the config enables it."""
     from awml_deploy_core import deploy, logs
-    from awml_deploy_core.report import document, terminal
 
     logs.set_up(log_level, verbose=verbose)
+    job = deploy.prepare(config, deploy.options(**said), stages=stages, safe=safe_config)
+    if dry_run:
+        from awml_deploy_core import plan
+        from awml_deploy_core.report import text
+
+        click.echo((text.planned_json if as_json else text.planned)(plan.plan(job)))
+        return 0
+    return _carried_out(deploy.carry_out, job, as_json=as_json)
+
+
+def _carried_out(carry_out: Callable[..., Report], job: Job, *, as_json: bool) -> int:
+    """Show what a run does and what came of it: words on stderr, the document on stdout."""
+    import json
+
+    from awml_deploy_core.report import document, terminal
+
     console = terminal.console()
     with terminal.progress(console) as progress:
-        job = deploy.prepare(config, deploy.options(**said), stages=stages, safe=safe_config, progress=progress)
-        report = deploy.carry_out(job)
+        report = carry_out(job, progress=progress)
     terminal.show(report, console)
     if as_json:
-        click.echo(document.text(report))
+        click.echo(json.dumps(document.report(report), indent=2))
     return report.exit_code
 
 

@@ -131,13 +131,10 @@ def deploy(
         work_dir=work_dir,
         device=device,
     )
-    job = prepare(Path(config), said, stages=stages, safe=safe_config, progress=progress)
-    return carry_out(job)
+    return carry_out(prepare(Path(config), said, stages=stages, safe=safe_config), progress=progress)
 
 
-def prepare(
-    config: Path, said: Options, *, stages: str | None = None, safe: bool = False, progress: Progress | None = None
-) -> Job:
+def prepare(config: Path, said: Options, *, stages: str | None = None, safe: bool = False) -> Job:
     """Everything that can be wrong before any work is done."""
     wanted = stages_of(stages)
     plugin = chosen(config, said, safe=safe)
@@ -149,14 +146,13 @@ def prepare(
         notes=notes,
         stages=wanted,
         command=tuple(sys.argv),
-        progress=progress,
     )
 
 
 # ---------------------------------------------------------------- the run
 
 
-def carry_out(job: Job) -> Report:
+def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
     """Walk through the stages and write what was found out."""
     started, clock = datetime.now(timezone.utc), time.monotonic()
     from awml_deploy_core.report import writing
@@ -164,7 +160,7 @@ def carry_out(job: Job) -> Report:
 
     ensure_directory(job.work_dir)
     log_path = job.config.deploy_log_path
-    story = Story(job=job, notes=list(job.notes))
+    story = Story(job=job, notes=list(job.notes), progress=progress)
     with (
         logs.to_file(log_path and job.work_dir / log_path),
         tempfile.TemporaryDirectory(prefix=".recording-", dir=job.work_dir) as scratch,

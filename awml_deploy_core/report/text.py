@@ -48,6 +48,16 @@ def started(model: str, config: Path, *, preset: str | None) -> str:
     return f"{config} is ready: cd {shlex.quote(str(config.parent))} && awml-deploy --model {model} {config.name}"
 
 
+def planned(steps: Sequence[tuple[str, str]]) -> str:
+    """What a run would do, a line per step."""
+    return columns(("STAGE", "WOULD DO"), steps)
+
+
+def planned_json(steps: Sequence[tuple[str, str]]) -> str:
+    """The same for programs."""
+    return _document("plan", steps=[{"stage": stage, "does": does} for stage, does in steps])
+
+
 def checked(settings: Settings) -> str:
     """What `config check` says when nothing is wrong."""
     from awml_deploy_core.strict import unstructure

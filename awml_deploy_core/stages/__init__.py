@@ -44,7 +44,6 @@ class Job:
     notes: tuple[str, ...] = ()
     stages: tuple[str, ...] = STAGES
     command: tuple[str, ...] = ()
-    progress: Progress | None = None
 
     @property
     def exports(self) -> bool:
@@ -62,6 +61,7 @@ class Story:
     """What has happened so far."""
 
     job: Job
+    progress: Progress | None = None
     graphs: tuple[Graph, ...] = ()
     samples: Sequence[Sample] = ()
     network: Network | None = None

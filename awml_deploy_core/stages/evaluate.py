@@ -106,7 +106,7 @@ def evaluated(story: Story, variant: Variant) -> Evaluated:
         figures: Metrics = job.plugin.call("compute_metrics", records=records, config=job.config)
         return figures
 
-    progress = partial(job.progress, f"evaluate {variant.name}") if job.progress else None
+    progress = partial(story.progress, f"evaluate {variant.name}") if story.progress else None
     common: dict[str, Any] = {
         "score": score,
         "num_warmup": settings.num_warmup,
