@@ -176,7 +176,9 @@ def check(config: Path, safe_config: bool, **said: Any) -> None:
 
 @config.command()
 @_settings
-@click.option("--format", "style", type=click.Choice(("py", "yaml", "json")), default="py", show_default=True)
+@click.option(
+    "--format", "style", type=click.Choice(("py", "yaml", "json")), default="py", show_default=True, help="Language."
+)
 @click.option("--changed", is_flag=True, help="Leave out what has its default.")
 def show(config: Path, safe_config: bool, style: Style, changed: bool, **said: Any) -> None:
     """Print the resolved config: defaults < file < --set < options. It reads back to the same value."""

@@ -64,6 +64,18 @@ def _axes(given: Iterable[Axis]) -> tuple[Axis, ...]:
     return tuple(given)
 
 
+def _paths(given: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(given)
+
+
+def _words(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(given)
+
+
+def _tables(given: Iterable[Table]) -> tuple[Table, ...]:
+    return tuple(given)
+
+
 def _artifacts(given: Iterable[Artifact]) -> tuple[Artifact, ...]:
     return tuple(given)
 
@@ -171,7 +183,7 @@ class Sample:
 
     id: str = _name
     load: Callable[[], Frame]
-    files: tuple[Path, ...] = field(default=(), converter=tuple)
+    files: tuple[Path, ...] = field(default=(), converter=_paths)
     sequence: str | None = None
 
 
@@ -368,7 +380,7 @@ class Table:
     """Rows that a report prints under a title."""
 
     title: str
-    columns: tuple[str, ...] = field(converter=tuple)
+    columns: tuple[str, ...] = field(converter=_words)
     rows: tuple[tuple[Cell, ...], ...] = field(converter=_rows)
 
 
@@ -386,7 +398,7 @@ class Metrics:
     primary: str
     higher_is_better: bool = True
     values: Mapping[str, float | None]
-    tables: tuple[Table, ...] = field(default=(), converter=tuple)
+    tables: tuple[Table, ...] = field(default=(), converter=_tables)
 
     def __attrs_post_init__(self) -> None:
         if self.primary not in self.values:
