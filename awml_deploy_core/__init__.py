@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from awml_deploy_core.errors import *  # noqa: F403
     from awml_deploy_core.hookspecs import hookimpl as hookimpl
     from awml_deploy_core.records import *  # noqa: F403
+    from awml_deploy_core.report import Report as Report
+    from awml_deploy_core.story import deploy as deploy
 
 _HOME = {
     "config": (
@@ -64,6 +66,9 @@ _HOME = {
         "Table",
         "Tensor",
     ),
+    "report": ("Report",),
+    # The module is not called `deploy` too, since importing it would hide the function.
+    "story": ("deploy",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -108,17 +108,17 @@ def run(
     **said: Any,
 ) -> int:
     """Load, export, verify, evaluate and report, as far as the config enables it."""
-    from awml_deploy_core import deploy, logs
+    from awml_deploy_core import logs, story
 
     logs.set_up(log_level, verbose=verbose)
-    job = deploy.prepare(config, deploy.options(**said), stages=stages, safe=safe_config)
+    job = story.prepare(config, story.options(**said), stages=stages, safe=safe_config)
     if dry_run:
         from awml_deploy_core import plan
         from awml_deploy_core.report import text
 
         click.echo((text.planned_json if as_json else text.planned)(plan.plan(job)))
         return 0
-    return _carried_out(deploy.carry_out, job, as_json=as_json)
+    return _carried_out(story.carry_out, job, as_json=as_json)
 
 
 def _carried_out(carry_out: Callable[..., Report], job: Job, *, as_json: bool) -> int:
@@ -168,10 +168,10 @@ def config() -> None:
 @_settings
 def check(config: Path, safe_config: bool, **said: Any) -> None:
     """Say whether the config is right: every fault at once, exit code 2 if there is one."""
-    from awml_deploy_core import deploy
+    from awml_deploy_core import story
     from awml_deploy_core.report import text
 
-    click.echo(text.checked(deploy.configure(config, deploy.options(**said), safe=safe_config)))
+    click.echo(text.checked(story.configure(config, story.options(**said), safe=safe_config)))
 
 
 @config.command()
@@ -182,9 +182,9 @@ def check(config: Path, safe_config: bool, **said: Any) -> None:
 @click.option("--changed", is_flag=True, help="Leave out what has its default.")
 def show(config: Path, safe_config: bool, style: Style, changed: bool, **said: Any) -> None:
     """Print the resolved config: defaults < file < --set < options. It reads back to the same value."""
-    from awml_deploy_core import deploy, settings
+    from awml_deploy_core import settings, story
 
-    settled = deploy.configure(config, deploy.options(**said), safe=safe_config)
+    settled = story.configure(config, story.options(**said), safe=safe_config)
     click.echo(settings.show(settled.config, style=style, defaults=not changed), nl=False)
 
 
@@ -194,9 +194,9 @@ def schema(model: str | None) -> None:
     """Print the JSON schema of the config, with the plugin's own keys if a model is named."""
     import json
 
-    from awml_deploy_core import deploy, strict
+    from awml_deploy_core import story, strict
 
-    click.echo(json.dumps(strict.schema(deploy.config_class(model)), indent=2))
+    click.echo(json.dumps(strict.schema(story.config_class(model)), indent=2))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from awml_deploy_core.deploy import deploy
+from awml_deploy_core import deploy
 from awml_deploy_core.report import Report
 
 TOY = """

@@ -25,7 +25,7 @@ from awml_deploy_core.settings import Options, Settings, peek_model, settle
 from awml_deploy_core.stages import STAGES, Job, Progress, Story
 from awml_deploy_core.strict import unstructure
 
-log = logging.getLogger("awml_deploy.deploy")
+log = logging.getLogger("awml_deploy.story")
 
 WEIGHTS = {".ckpt", ".pt", ".pth", ".safetensors"}
 
