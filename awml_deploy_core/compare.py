@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from awml_deploy_core.bits import is_tensor
-from awml_deploy_core.measure import QUANTILES, ScaledStats, dtype_name, measure, measure_finite
+from awml_deploy_core.measure import QUANTILES, dtype_name, measure, measure_finite
 from awml_deploy_core.records import Comparison, Stats
 from awml_deploy_core.tree import leaves
+from awml_deploy_core.tree.bits import is_tensor
 
-__all__ = ["QUANTILES", "ScaledStats", "compare", "measure"]
+__all__ = ["QUANTILES", "compare", "measure"]
 
 _Finding = Literal["ok", "nan", "inf", "shape", "dtype", "missing", "extra", "calls", "type"]
 
@@ -118,7 +118,7 @@ def _leaf(left: Any, right: Any, demanded: str | None) -> tuple[_Finding, str, S
     return finding, fact, stats
 
 
-_SAME = ScaledStats(count=1, max_abs=0.0, mean_abs=0.0, max_rel=0.0, mean_rel=0.0, cosine=None, snr_db=None)
+_SAME = Stats(count=1, max_abs=0.0, mean_abs=0.0, max_rel=0.0, mean_rel=0.0, cosine=None, snr_db=None)
 
 
 def _numeric(left: Any, right: Any) -> tuple[_Finding, str, Stats]:

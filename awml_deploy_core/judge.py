@@ -135,7 +135,7 @@ def limit(comparison: Comparison, allowed: Tolerances, formats: tuple[str, str] 
         return pair
     if not all("float" in dtype for dtype in comparison.dtypes):
         return 0.0
-    return SHARES[coarsest] * max(getattr(comparison.stats, "scale", 0.0), SMALLEST)
+    return SHARES[coarsest] * max(comparison.stats.scale if comparison.stats else 0.0, SMALLEST)
 
 
 def _format(name: str) -> str:

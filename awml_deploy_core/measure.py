@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from attrs import define, evolve, field, frozen
 
-from awml_deploy_core.bits import NARROW, is_tensor
 from awml_deploy_core.records import Array, Stats
+from awml_deploy_core.tree.bits import NARROW, is_tensor
 
-__all__ = ["QUANTILES", "Oddities", "ScaledStats", "dtype_name", "measure", "measure_finite"]
+__all__ = ["QUANTILES", "Oddities", "dtype_name", "measure", "measure_finite"]
 
 CHUNK = 1 << 16
 """Elements taken at a time: a few buffers of this many float64 stay in the processor's cache."""
@@ -41,17 +41,6 @@ _Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 @frozen(kw_only=True)
-class ScaledStats(Stats):
-    """Statistics with the magnitude that gives an absolute error its meaning.
-
-    Args:
-        scale: Largest finite magnitude in the reference, in the output's own unit.
-    """
-
-    scale: float = 0.0
-
-
-@frozen(kw_only=True)
 class Oddities:
     """Numbers that are not finite and have no equal at the same place of the other side.
 
@@ -66,7 +55,7 @@ class Oddities:
     first: tuple[int, ...]
 
 
-def measure(reference: Array, candidate: Array, *, chunk: int = CHUNK) -> ScaledStats:
+def measure(reference: Array, candidate: Array, *, chunk: int = CHUNK) -> Stats:
     """Measure how far two tensors of one shape lie apart.
 
     `max_rel` and `mean_rel` divide by the larger magnitude of each pair (0 where both are 0), so they lie between 0 and
@@ -91,7 +80,7 @@ def measure(reference: Array, candidate: Array, *, chunk: int = CHUNK) -> Scaled
     return evolve(stats, cosine=None, snr_db=None, quantiles=())
 
 
-def measure_finite(reference: Array, candidate: Array, *, chunk: int = CHUNK) -> tuple[ScaledStats, Oddities | None]:
+def measure_finite(reference: Array, candidate: Array, *, chunk: int = CHUNK) -> tuple[Stats, Oddities | None]:
     """Measure like `measure`, but answer the statistics of the pairs that have an error, and what the others are."""
     left, right = _numpy(reference), _numpy(candidate)
     if left.shape != right.shape:
@@ -226,13 +215,13 @@ def _tally(left: _Numbers, right: _Numbers, chunk: int) -> _Tally:
     return tally
 
 
-def _stats(tally: _Tally, left: _Numbers, right: _Numbers, chunk: int) -> ScaledStats:
+def _stats(tally: _Tally, left: _Numbers, right: _Numbers, chunk: int) -> Stats:
     """The statistics of the pairs that have an error."""
     count = tally.seen - tally.bad
     if not count:
-        return ScaledStats(count=0, max_abs=0.0, mean_abs=0.0, max_rel=0.0, mean_rel=0.0, cosine=None, snr_db=None)
+        return Stats(count=0, max_abs=0.0, mean_abs=0.0, max_rel=0.0, mean_rel=0.0, cosine=None, snr_db=None)
     cosine, snr_db = _likeness(tally, left, right, chunk)
-    return ScaledStats(
+    return Stats(
         count=count,
         max_abs=tally.max_abs,
         mean_abs=min(float(tally.sums[0]), _LARGEST) / count,

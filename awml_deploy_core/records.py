@@ -312,7 +312,8 @@ class Stats:
     """How far two tensors lie apart.
 
     Relative errors are taken against the larger magnitude of the two, so that a zero in the reference is no
-    division. `quantiles` are of the absolute error, at the probabilities beside them.
+    division. `quantiles` are of the absolute error, at the probabilities beside them; `scale` is the largest finite
+    magnitude of the reference, which gives an absolute error its meaning.
     """
 
     count: int
@@ -324,6 +325,7 @@ class Stats:
     snr_db: float | None
     quantiles: tuple[tuple[float, float], ...] = ()
     worst_index: tuple[int, ...] = ()
+    scale: float = 0.0
 
 
 @frozen(kw_only=True)

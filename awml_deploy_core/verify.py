@@ -19,11 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from attrs import evolve, frozen
 
-from awml_deploy_core.bits import is_tensor
 from awml_deploy_core.compare import compare
 from awml_deploy_core.errors import DeployError, LoadError, PluginError
-from awml_deploy_core.measure import ScaledStats
-from awml_deploy_core.records import Agreement, Array, Call, Comparison, Pipeline, Run, Sample
+from awml_deploy_core.records import Agreement, Array, Call, Comparison, Pipeline, Run, Sample, Stats
+from awml_deploy_core.tree.bits import is_tensor
 
 __all__ = ["PREDICTION", "verify_chained", "verify_components"]
 
@@ -247,7 +246,7 @@ def _agreed(place: _Place, agreement: Agreement) -> Comparison:
     error = 1.0 - agreement.score
     words = [f"{agreement.matched} matched, {agreement.unmatched} not"]
     words += [f"{name} off by up to {distance:.3g}" for name, distance in agreement.distances.items()]
-    stats = ScaledStats(
+    stats = Stats(
         count=agreement.matched + agreement.unmatched,
         max_abs=error,
         mean_abs=error,

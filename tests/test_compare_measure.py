@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from awml_deploy_core.compare import QUANTILES, ScaledStats, measure
+from awml_deploy_core.compare import QUANTILES, measure
 from awml_deploy_core.measure import measure_finite
+from awml_deploy_core.records import Stats
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -51,7 +52,7 @@ def oracle(x: Numbers, y: Numbers) -> dict[str, Any]:
     }
 
 
-def agrees(stats: ScaledStats, wanted: dict[str, Any]) -> None:
+def agrees(stats: Stats, wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         got = getattr(stats, name)
         assert got == (pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value), name

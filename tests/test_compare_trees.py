@@ -11,7 +11,7 @@ import pytest
 import torch
 from attrs import frozen
 
-from awml_deploy_core.compare import ScaledStats, compare
+from awml_deploy_core.compare import compare
 from awml_deploy_core.records import Comparison
 
 
@@ -51,7 +51,7 @@ def test_equal_outputs_are_compared_one_by_one_in_the_reference_s_order() -> Non
         dtypes=("float32", "float32"),
         stats=compared[0].stats,
     )
-    assert isinstance(compared[0].stats, ScaledStats)
+    assert compared[0].stats is not None
     assert (compared[0].stats.count, compared[0].stats.max_abs, compared[0].stats.scale) == (2, 0.0, 1.0)
 
 

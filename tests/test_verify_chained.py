@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from awml_deploy_core.compare import ScaledStats
 from awml_deploy_core.errors import DeployError, LoadError, PluginError
 from awml_deploy_core.judge import Tolerances, check
 from awml_deploy_core.records import (
@@ -23,6 +22,7 @@ from awml_deploy_core.records import (
     Pipeline,
     Run,
     Sample,
+    Stats,
     Tensor,
     Variant,
 )
@@ -90,7 +90,7 @@ def seen(comparisons: list[Comparison]) -> list[tuple[str, str, str | None, str]
 
 def errors(comparisons: list[Comparison]) -> list[float]:
     """As parts of the reference's magnitude."""
-    return [one.stats.max_abs / one.stats.scale for one in comparisons if isinstance(one.stats, ScaledStats)]
+    return [one.stats.max_abs / one.stats.scale for one in comparisons if isinstance(one.stats, Stats)]
 
 
 def status(comparisons: list[Comparison]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from awml_deploy_core.compare import ScaledStats, compare, measure
+from awml_deploy_core.compare import compare, measure
 from awml_deploy_core.errors import ExitCode
 from awml_deploy_core.judge import (
     DISAGREEMENT,
@@ -37,7 +37,7 @@ GONE = Skip(reason="no device")
 
 
 def compared(error: float = 0.25, count: int = 4, scale: float = 10.0, **more: Any) -> Comparison:
-    stats = ScaledStats(
+    stats = Stats(
         count=count, max_abs=error, mean_abs=error, max_rel=0.0, mean_rel=0.0, cosine=None, snr_db=None, scale=scale
     )
     plain: dict[str, Any] = {

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 
-from awml_deploy_core.bits import atom, class_name, fault, is_array
 from awml_deploy_core.errors import DeployError
 from awml_deploy_core.files import step
+from awml_deploy_core.tree.bits import atom, class_name, fault, is_array
 
 __all__ = ["DEPTH", "Branch", "arguments", "fold", "rebuild"]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from awml_deploy_core.bits import NARROW, Bits, bits, class_name, dtype_of, fault, is_array, is_tensor
-from awml_deploy_core.branches import DEPTH, Branch, arguments, fold
 from awml_deploy_core.errors import LoadError
 from awml_deploy_core.files import write_whole
+from awml_deploy_core.tree.bits import NARROW, Bits, bits, class_name, dtype_of, fault, is_array, is_tensor
+from awml_deploy_core.tree.branches import DEPTH, Branch, arguments, fold
 
 __all__ = ["load", "save"]
 

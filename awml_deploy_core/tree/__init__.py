@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
-from awml_deploy_core.bits import atom, bits, is_array, is_tensor
-from awml_deploy_core.branches import Branch, fold, rebuild
-from awml_deploy_core.treefile import load, save
+from awml_deploy_core.tree.bits import atom, bits, is_array, is_tensor
+from awml_deploy_core.tree.branches import Branch, fold, rebuild
+from awml_deploy_core.tree.file import load, save
 
 __all__ = ["digest", "equal", "leaves", "load", "paths", "save", "tree_map"]
 
