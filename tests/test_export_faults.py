@@ -117,12 +117,14 @@ def test_warnings_of_the_tracer_become_notes_and_chatter_goes_to_the_log(
             return x + 1 if x.abs().sum() > 0 else x - 1
 
     with caplog.at_level(logging.DEBUG, logger="awml_deploy_core.export"):
-        exported = export_onnx(Branch().eval(), PLAIN, {"x": torch.ones(2, 6)}, tmp_path / "m.onnx", exporter="auto")
+        exported = export_onnx(
+            Branch().eval(), PLAIN, {"x": torch.ones(2, 6)}, tmp_path / "m.onnx", exporter="auto", opset_version=18
+        )
     assert exported.exporter == "torchscript"
     assert "dynamo was given up" in exported.notes[0]
     assert any("test_export_faults.py:" in note and "Python boolean" in note for note in exported.notes[1:])
     assert "DeprecationWarning" not in "".join(exported.notes)
-    assert "operator set version 18" in caplog.text
+    assert "torchvision is not installed" in caplog.text or "model graph" in caplog.text
     assert capfd.readouterr() == ("", "")
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Exported", "export_onnx"]
 
 _LOG = logging.getLogger(__name__)
+DYNAMO_OPSET = 18
+"""The lowest opset that torch's dynamo exporter implements; for lower ones it converts what it made."""
+
 _INLINE = 1_900_000_000
 """A protobuf message ends at 2 GB; the graph itself needs some of it."""
 
@@ -79,7 +82,8 @@ def export_onnx(
     """Export one component, hold the graph against the network, and give the file its name only then.
 
     The graph is run in ONNX Runtime on the example inputs and at another size of every dynamic axis. With `auto`
-    dynamo is tried first and TorchScript where that does not give what was asked for.
+    dynamo is tried first, and TorchScript where that does not give what was asked for; below the opsets that dynamo
+    implements it is the other way round, since its conversion downwards seldom succeeds and costs a whole export.
 
     Args:
         module: Takes and gives the component's tensors in order; on the CPU. Left as it was.
@@ -107,7 +111,7 @@ def export_onnx(
     started = time.perf_counter()
     ensure_directory(path.parent)
     examples = _examples(component, inputs)
-    exporters: tuple[Exporter, ...] = ("dynamo", "torchscript") if exporter == "auto" else (exporter,)
+    exporters = _order(exporter, opset_version)
     with tempfile.TemporaryDirectory(prefix=".awml-export-", dir=path.parent) as folder, evaluating(module):
         probes, notes = check.probes(module, component, examples)
         task = Task(
@@ -132,6 +136,8 @@ def export_onnx(
             graph.list_initializers(model, with_values=export_params)
         names = graph.write(model, task.staging / path.name, external=task.external)
         notes += [*held.notes, *_checked(component, task.staging / path.name)]
+        if exporter == "auto" and opset_version < DYNAMO_OPSET and held.exporter == "torchscript":
+            notes.append(f"torchscript was used: dynamo implements opset {DYNAMO_OPSET} and up, not {opset_version}")
         publish(folder, path.parent, names)
     for note in notes:
         _LOG.info("component %s: %s", component.name, note)
@@ -143,6 +149,12 @@ def export_onnx(
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _order(exporter: Literal["auto", "dynamo", "torchscript"], opset: int) -> tuple[Exporter, ...]:
+    if exporter != "auto":
+        return (exporter,)
+    return ("dynamo", "torchscript") if opset >= DYNAMO_OPSET else ("torchscript", "dynamo")
 
 
 def _examples(component: Component, inputs: Mapping[str, Array]) -> Tensors:
