@@ -50,7 +50,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests of the core and the plugins; arguments after `--` go to pytest."""
     develop(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
@@ -93,7 +93,7 @@ def wheels(session: nox.Session) -> None:
         shutil.copytree(folder / "tests", away / folder.name / "tests", dirs_exist_ok=True)
     shutil.copy("pyproject.toml", away)
     session.chdir(away)  # so that nothing is imported from the checkout
-    session.run("pytest", "-o", "testpaths=.", *session.posargs)
+    session.run("pytest", "-n", "auto", "-o", "testpaths=.", *session.posargs)
 
 
 def third_party() -> list[str]:

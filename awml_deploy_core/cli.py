@@ -63,6 +63,9 @@ def _settings(function: F) -> F:
             click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override one key: --set a.b=c."),
             click.option("--work-dir", type=FILE, help="Where everything is written; overrides export.work_dir."),
             click.option("--device", metavar="DEV", help="Run every backend that can there: cpu, cuda, cuda:1."),
+            click.option(
+                "--trust-checkpoint", is_flag=True, help="Let code in the checkpoint run. Only if you trust it."
+            ),
             click.option("--safe-config", is_flag=True, help="Refuse a config that is Python code."),
         )
     ):
@@ -202,11 +205,11 @@ def schema(model: str | None) -> None:
 def main() -> None:
     """Run the command line and turn every ending into an exit code."""
     from awml_deploy_core import logs
-    from awml_deploy_core.ending import end
+    from awml_deploy_core.ending import end, leave
 
     verbose = bool({"-v", "--verbose"} & set(sys.argv))
     logs.set_up(verbose=verbose)
-    sys.exit(end(lambda: cli.main(prog_name="awml-deploy", standalone_mode=False), as_json="--json" in sys.argv))
+    leave(end(lambda: cli.main(prog_name="awml-deploy", standalone_mode=False), as_json="--json" in sys.argv))
 
 
 if __name__ == "__main__":

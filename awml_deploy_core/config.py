@@ -441,6 +441,7 @@ class EvaluationConfig:
         num_samples: How many samples, -1 for all.
         num_warmup: Samples run before the clock starts.
         verbose: Log every sample.
+        batch_size: Samples handed to the pipeline at once, where it has `predict_batch`.
         workers: Processes that share the samples.
         max_failed_samples: Samples that may fail before the evaluation counts as failed.
         models: Existing artifacts by backend, the older form of `backends`.
@@ -452,6 +453,7 @@ class EvaluationConfig:
     num_samples: int = field(default=10, validator=_each(_count_or_all))
     num_warmup: int = field(default=3, validator=at_least(0))
     verbose: bool = False
+    batch_size: int = field(default=1, validator=at_least(1))
     workers: int = field(default=1, validator=at_least(1))
     max_failed_samples: int = field(default=0, validator=at_least(0))
     models: Mapping[Backend, Path] = field(factory=dict)
@@ -480,6 +482,7 @@ class Config:
         evaluation: Accuracy and latency on every backend.
         extensions: Settings of extensions by name.
         deploy_log_path: Log file, relative to the work directory; None for none.
+        trust_checkpoint: Whether code in the checkpoint may run. No file can say so: it is set by `--trust-checkpoint`.
     """
 
     model: str | None = None
@@ -498,3 +501,4 @@ class Config:
     evaluation: EvaluationConfig = field(factory=EvaluationConfig)
     extensions: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     deploy_log_path: Path | None = Path("deployment.log")
+    trust_checkpoint: bool = False

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from awml_deploy_core.errors import DeployError, ExitCode
 
-log = logging.getLogger("awml_deploy.ending")
+log = logging.getLogger(__name__)
 
 
 class Terminated(BaseException):
@@ -57,6 +58,17 @@ def end(command: Callable[[], Any], *, as_json: bool = False) -> int:
     if as_json:
         print(_document(message, hint, code))  # noqa: T201  the one document on stdout
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; after an interruption at once, without waiting for threads that still load a sample."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        os._exit(code)
+    sys.exit(code)
 
 
 def _say(text: str, hint: str | None) -> None:

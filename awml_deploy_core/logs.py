@@ -6,20 +6,37 @@ import logging
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from awml_deploy_core.errors import RequirementError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    _Handler = logging.StreamHandler[TextIO]
+else:
+    _Handler = logging.StreamHandler  # generic for type checkers only before Python 3.11
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-ROOT = logging.getLogger("awml_deploy")
+ROOT = logging.getLogger("awml_deploy_core")
+
+
+class _Stderr(_Handler):
+    """Writes to what `sys.stderr` is at that moment, so that a progress bar can keep lines out of itself."""
+
+    @property
+    def stream(self) -> TextIO:
+        """The stream to write to now."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Nothing to remember."""
 
 
 def set_up(level: str = "INFO", *, verbose: bool = False) -> None:
     """Send our messages to stderr; called once by the command line, never by the library."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setLevel("DEBUG" if verbose else level)
     handler.setFormatter(logging.Formatter("%(message)s"))
     for old in ROOT.handlers[:]:

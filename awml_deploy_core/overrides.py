@@ -16,7 +16,7 @@ from awml_deploy_core.errors import ConfigError, nearest
 from awml_deploy_core.records import Array, Axis, Component, Run, Tensor
 
 if TYPE_CHECKING:
-    from awml_deploy_core.config import ComponentConfig, Config, ModelIO
+    from awml_deploy_core.config import ComponentConfig, Config, ModelIO, TensorSpec
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
 
@@ -56,6 +56,12 @@ def resolve(components: Sequence[Component], config: Config) -> tuple[Graph, ...
             f"onnx_config.save_file names one file, but the model has {len(components)} graphs",
             hint="Use components.<name>.onnx_file.",
         )
+    if config.onnx_config.multi_file not in (None, len(components) > 1):
+        raise ConfigError(
+            f"onnx_config.multi_file is {config.onnx_config.multi_file}, but the model has {len(components)} graph"
+            f"{'s' * (len(components) > 1)}",
+            hint="Leave it out; the plugin knows.",
+        )
     return tuple(_graph(component, config, single=len(components) == 1) for component in components)
 
 
@@ -70,7 +76,8 @@ def _graph(component: Component, config: Config, *, single: bool) -> Graph:
         where = f"components.{component.name}.io"
         renamed = {**renamed, **_component_names(component, said, where)}
         component = _dynamic(component, _back(said.io.dynamic_axes, renamed), f"{where}.dynamic_axes")
-        component = _typed(component, said)
+        _require_dtypes(component.inputs, said.io.inputs, f"{where}.inputs")
+        _require_dtypes(component.outputs, said.io.outputs, f"{where}.outputs")
     if single:
         component = _fixed_batch(component, config.model_io.batch_size)
     stem = (single and config.onnx_config.save_file) or f"{component.name}.onnx"
@@ -142,11 +149,10 @@ def _back(axes: DynamicAxes | None, names: Mapping[str, str]) -> DynamicAxes | N
 
 
 def _sized(component: Component, said: ModelIO) -> Component:
-    first, *others = component.inputs
-    if said.input_dtype:
-        first = attrs.evolve(first, dtype=said.input_dtype)
+    first = component.inputs[0]
+    _require_dtype(first, said.input_dtype, "model_io.input_dtype")
     if said.input_shape is None:
-        return attrs.evolve(component, inputs=(first, *others))
+        return component
     if len(said.input_shape) != len(first.shape) - 1:
         raise ConfigError(
             f"model_io.input_shape has {len(said.input_shape)} sizes, {first.name!r} has {len(first.shape) - 1} "
@@ -162,7 +168,6 @@ def _sized(component: Component, said: ModelIO) -> Component:
             )
         if isinstance(own, str) and wanted != -1:
             fixed[own] = wanted
-    component = attrs.evolve(component, inputs=(first, *others))
     return attrs.evolve(component, axes=tuple(_pinned(axis, fixed.get(axis.name)) for axis in component.axes))
 
 
@@ -224,16 +229,18 @@ def _dynamic(component: Component, said: DynamicAxes | None, where: str) -> Comp
     )
 
 
-def _typed(component: Component, said: ComponentConfig) -> Component:
-    def retyped(tensors: tuple[Tensor, ...], specs: Sequence[str] | None) -> tuple[Tensor, ...]:
-        pairs = zip(tensors, specs or [tensor.dtype for tensor in tensors], strict=True)
-        return tuple(attrs.evolve(tensor, dtype=dtype) for tensor, dtype in pairs)
+def _require_dtypes(tensors: Sequence[Tensor], specs: Sequence[TensorSpec] | None, where: str) -> None:
+    for tensor, spec in zip(tensors, specs or (), strict=False):  # numbers were compared with the names
+        _require_dtype(tensor, spec.dtype, f"{where}.{spec.name}")
 
-    inputs = None if said.io.inputs is None else [spec.dtype for spec in said.io.inputs]
-    outputs = None if said.io.outputs is None else [spec.dtype for spec in said.io.outputs]
-    return attrs.evolve(
-        component, inputs=retyped(component.inputs, inputs), outputs=retyped(component.outputs, outputs)
-    )
+
+def _require_dtype(tensor: Tensor, said: str | None, where: str) -> None:
+    """A pipeline hands over what it always does, so another type can only be a mistake."""
+    if said not in (None, tensor.dtype):
+        raise ConfigError(
+            f"{where} says {said}, the plugin's pipeline gives {tensor.dtype}",
+            hint="Leave it out; precision is a matter of `precision_policy`.",
+        )
 
 
 # ---------------------------------------------------------------- the two faces

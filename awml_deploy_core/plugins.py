@@ -235,7 +235,7 @@ def _open(plugin: Plugin, defaults: ModuleType | None) -> Loaded:
         raise _RefusalError(
             "broken",
             f"{plugin}: {plugin.value} has {_plural('fault', faults)}: {'; '.join(faults)}",
-            hint=f"Every hook and its arguments stand in {hookspecs.__file__}.",
+            hint="`python -m pydoc awml_deploy_core.hookspecs` shows every hook and its arguments.",
             hooks=hooks,
         )
     if defaults is not None:

@@ -29,6 +29,7 @@ class Options:
         checkpoint: The third positional.
         work_dir: `--work-dir`.
         device: `--device`, for every backend that can run there.
+        trust_checkpoint: `--trust-checkpoint`, which no file can say.
     """
 
     sets: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Options:
     checkpoint: Path | None = None
     work_dir: Path | None = None
     device: str | None = None
+    trust_checkpoint: bool = False
 
 
 @frozen(kw_only=True)
@@ -84,19 +86,25 @@ def settle(path: Path, options: Options, *, config_class: type[Config] = Config,
     where = str(path)
     said = structure(translation.values, config_class, where=where, faults=translation.faults)
     config = _with_options(said, options)
-    refuse([*_model_agrees(said, options), *contradictions(config)], where=where)
+    refuse([*_model_agrees(said, options), *_trusts_itself(said), *contradictions(config)], where=where)
     return Settings(config=config, files=source.files, notes=translation.notes)
 
 
 def contradictions(config: Config) -> list[Fault]:
     """What no single value is wrong about: a mode without its input, a device that was taken away, limits crossed."""
-    return [*_mode_has_input(config), *_gpu_is_there(config), *_gates_open(config)]
+    return [*_mode_has_input(config), *_one_checkpoint(config), *_gpu_is_there(config), *_gates_open(config)]
 
 
 def _model_agrees(config: Config, options: Options) -> Iterator[Fault]:
     if config.model and options.model and config.model != options.model:
         fact = f"this config is for the model {config.model!r}, the command line says --model {options.model}"
         yield Fault(path="$.model", message=fact, hint="leave out one of the two")
+
+
+def _trusts_itself(config: Config) -> Iterator[Fault]:
+    if config.trust_checkpoint:
+        hint = "say --trust-checkpoint on the command line if you trust where the checkpoint came from"
+        yield Fault(path="$.trust_checkpoint", message="cannot be set by a config", hint=hint)
 
 
 def _mode_has_input(config: Config) -> Iterator[Fault]:
@@ -108,6 +116,14 @@ def _mode_has_input(config: Config) -> Iterator[Fault]:
     if mode == "trt" and not has_onnx:
         hint = "name the ONNX file, or the folder of files"
         yield Fault(path="$.export.onnx_path", message="is needed to build engines in mode 'trt'", hint=hint)
+
+
+def _one_checkpoint(config: Config) -> Iterator[Fault]:
+    other = _evaluated_checkpoint(config)
+    if other is not None and other != config.checkpoint_path:
+        fact = f"evaluation names {other}, but the trained network is {config.checkpoint_path}"
+        hint = "one run is about one network: name it in `checkpoint_path` alone"
+        yield Fault(path="$.checkpoint_path", message=fact, hint=hint)
 
 
 def _gpu_is_there(config: Config) -> Iterator[Fault]:
@@ -143,12 +159,19 @@ def _with_options(config: Config, options: Options) -> Config:
     changes: dict[str, Any] = {
         "model": options.model or config.model,
         "model_config": options.model_config or config.model_config,
-        "checkpoint_path": options.checkpoint or config.checkpoint_path,
+        "checkpoint_path": options.checkpoint or config.checkpoint_path or _evaluated_checkpoint(config),
+        "trust_checkpoint": options.trust_checkpoint,
     }
     if options.work_dir:
         changes["export"] = attrs.evolve(config.export, work_dir=options.work_dir)
     config = attrs.evolve(config, **changes)
     return _on_device(config, options.device) if options.device else config
+
+
+def _evaluated_checkpoint(config: Config) -> Path | None:
+    """The weights that only `evaluation` names, as older configs do."""
+    named = config.evaluation.backends.get(Backend.PYTORCH)
+    return (named and named.checkpoint) or config.evaluation.models.get(Backend.PYTORCH)
 
 
 def _on_device(config: Config, device: str) -> Config:

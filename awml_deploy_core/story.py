@@ -25,7 +25,7 @@ from awml_deploy_core.settings import Options, Settings, peek_model, settle
 from awml_deploy_core.stages import STAGES, Job, Progress, Story
 from awml_deploy_core.strict import unstructure
 
-log = logging.getLogger("awml_deploy.story")
+log = logging.getLogger(__name__)
 
 WEIGHTS = {".ckpt", ".pt", ".pth", ".safetensors"}
 
@@ -41,6 +41,7 @@ def options(
     checkpoint: Path | None = None,
     work_dir: Path | None = None,
     device: str | None = None,
+    trust_checkpoint: bool = False,
 ) -> Options:
     """The command line as a value; a second positional that is a weights file is the checkpoint."""
     if checkpoint is None and model_config is not None and model_config.suffix in WEIGHTS:
@@ -52,6 +53,7 @@ def options(
         checkpoint=checkpoint,
         work_dir=work_dir,
         device=device,
+        trust_checkpoint=trust_checkpoint,
     )
 
 
@@ -100,6 +102,7 @@ def deploy(
     device: str | None = None,
     sets: Sequence[str] = (),
     stages: str | None = None,
+    trust_checkpoint: bool = False,
     safe_config: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -114,6 +117,7 @@ def deploy(
         device: Runs every backend there that can.
         sets: Overrides as `key=value`.
         stages: Comma-separated; all by default.
+        trust_checkpoint: Let code in the checkpoint run.
         safe_config: Refuse a config that is Python code.
         progress: Told what is being done, how much of it is done, and of how much.
 
@@ -130,6 +134,7 @@ def deploy(
         checkpoint=checkpoint,
         work_dir=work_dir,
         device=device,
+        trust_checkpoint=trust_checkpoint,
     )
     return carry_out(prepare(Path(config), said, stages=stages, safe=safe_config), progress=progress)
 

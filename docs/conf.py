@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import generate  # noqa: E402  found through the path above
+import generate  # type: ignore[import-not-found]  # noqa: E402  found through the path above
 
 project = "awml-deploy"
 author = "The awml-deploy authors"

@@ -60,7 +60,10 @@ def _below(path: str, name: str, kind: Any) -> str:
     here = f"{path}.{name}" if path else name
     if origin is tuple:
         return f"{here}[]"
-    return f"{here}.<name>" if "Mapping" in str(origin) else here
+    if "Mapping" in str(origin):
+        return _below(path, f"{name}.<name>", typing.get_args(kind)[1])
+    tables = [part for part in typing.get_args(kind) if part is not type(None)]
+    return _below(path, name, tables[0]) if len(tables) == 1 else here
 
 
 def _settings_in(kind: Any) -> list[type]:
@@ -82,7 +85,7 @@ def _type(kind: Any) -> str:
     if origin is not None and "Mapping" in str(origin):
         return f"table of {_type(parts[1])} by {_type(parts[0])}"
     if parts:
-        return " or ".join(_type(part) for part in parts)
+        return " or ".join(_type(part) for part in parts if part is not type(None))
     if issubclass(kind, Enum):
         return " · ".join(f"`{member.value!r}`" for member in kind)
     if attrs.has(kind):
@@ -93,7 +96,9 @@ def _type(kind: Any) -> str:
 def _default(field: attrs.Attribute[Any]) -> str:
     if field.default is attrs.NOTHING:
         return "required"
-    made = field.default.factory() if hasattr(field.default, "factory") else field.default
+    made: Any = field.default
+    if hasattr(made, "factory"):
+        made = made.factory()
     return "" if attrs.has(type(made)) or made in ((), {}) else f"`{strict.unstructure(made)!r}`"
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import onnx
@@ -15,111 +19,7 @@ import torch
 from awml_deploy_core import deploy
 from awml_deploy_core.report import Report
 
-TOY = """
-    import functools
-    from pathlib import Path
-
-    import numpy as np
-    import torch
-    from attrs import frozen
-    from torch import nn
-
-    from awml_deploy_core import Axis, Component, Config as Core, Frame, Sample, Tensor, hookimpl
-
-    BREAK = ""
-
-    @frozen(kw_only=True)
-    class Config(Core):
-        '''Settings of the toy.
-
-        Args:
-            flavour: A choice that must travel with the file.
-        '''
-        flavour: str = "plain"
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3, padding=1)
-            self.norm = nn.BatchNorm2d(8)
-            self.fc = nn.Linear(8, 2)
-
-        def forward(self, image):
-            x = torch.relu(self.norm(self.conv(image)))
-            return self.fc(x.mean((2, 3)))
-
-    @hookimpl
-    def load_model(config):
-        net = Net().eval()
-        net.load_state_dict(torch.load(config.checkpoint_path, weights_only=True))
-        return net
-
-    def image(index):
-        rng = np.random.default_rng(index)
-        label = index % 2
-        return rng.normal(label * 2 - 1, 1, (3, 8, 8)).astype(np.float32), label
-
-    def load(index):
-        if BREAK == f"sample {index}":
-            raise ValueError("the disk is on fire")
-        picture, label = image(index)
-        return Frame(inputs=picture, ground_truth={"label": label})
-
-    @hookimpl
-    def load_samples(purpose, config):
-        return [Sample(id=f"s{i}", load=functools.partial(load, i)) for i in range(12)]
-
-    @hookimpl
-    def export_workflow(config):
-        return (
-            Component(
-                name="toy",
-                inputs=(Tensor(name="image", shape=("batch", 3, 8, 8)),),
-                outputs=(Tensor(name="logits", shape=("batch", 2)),),
-                axes=(Axis(name="batch", max=4, independent=True),),
-            ),
-        )
-
-    class Edited(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-
-        def forward(self, image):
-            logits = self.net(image)
-            if BREAK == "swapped outputs":
-                return logits.flip(1)
-            if BREAK == "traced batch":
-                return logits.reshape(int(image.shape[0]), 2)
-            if BREAK == "rare input":
-                return torch.where(image.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] > 0, logits + 1, logits)
-            return logits
-
-    @hookimpl
-    def wrap_for_onnx(model, component, exact, config):
-        if exact:
-            return model
-        if BREAK == "wrong epsilon":
-            model.norm.eps = 1.0
-        if BREAK == "perturbed weight":
-            model.fc.weight = nn.Parameter(model.fc.weight + 0.01)
-        if BREAK == "in place":
-            model.fc.weight.data.mul_(1.5)
-            with torch.no_grad():
-                model.fc.weight.add_(0.5)
-        return Edited(model)
-
-    class Pipeline:
-        def predict(self, inputs, run):
-            logits = run("toy", image=inputs[None])["logits"][0]
-            scores = np.exp(logits - logits.max())
-            scores /= scores.sum()
-            return {"label": int(scores.argmax()), "scores": scores}
-
-    @hookimpl
-    def build_pipeline(device, config):
-        return Pipeline()
-"""
+TOY = (Path(__file__).parent / "toy_hooks.txt").read_text()
 
 
 @pytest.fixture
@@ -135,7 +35,7 @@ def toy(fake_distribution: Callable[..., Path], tmp_path: Path) -> Callable[...,
 
     def run(config: dict[str, Any] | None = None, broken: str = "", **options: Any) -> Report:
         name = f"toy{next(number)}"
-        source = dedent(TOY).replace('BREAK = ""', f"BREAK = {broken!r}")
+        source = TOY.replace('BREAK = ""', f"BREAK = {broken!r}")
         fake_distribution(f"awml-{name}", entry_points={name: f"{name}.hooks"}, modules={f"{name}.hooks": source})
         (tmp_path / "site" / name / "__init__.py").touch()
         values: dict[str, Any] = {
@@ -297,6 +197,14 @@ def test_scenarios_of_the_mode_are_followed(toy: Callable[..., Report]) -> None:
     assert required.exit_code == 6
 
 
+def test_an_artifact_that_no_scenario_touches_is_not_proved(toy: Callable[..., Report]) -> None:
+    report = toy({"verification": {"scenarios": {"onnx": []}}})
+    assert (report.status, report.exit_code) == ("unverified", 0)
+    assert "onnx was held against nothing" in next(s.detail for s in report.stages if s.name == "verify")
+    required = toy({"verification": {"required": True, "scenarios": {"onnx": []}}})
+    assert required.exit_code == 6
+
+
 def test_names_in_the_file_are_the_config_s(toy: Callable[..., Report], tmp_path: Path) -> None:
     report = toy(
         {
@@ -326,7 +234,8 @@ def test_mode_trt_says_that_engines_are_not_available(toy: Callable[..., Report]
     toy()
     report = toy({"export": {"mode": "trt", "onnx_path": str(tmp_path / "work/onnx")}})
     assert report.exit_code == 3
-    assert "TensorRT is not available" in next(s.detail for s in report.stages if s.name == "build")
+    (build,) = [stage for stage in report.stages if stage.name == "build"]
+    assert "TensorRT is not available" in build.detail
 
 
 def test_a_truncated_file_is_no_artifact(toy: Callable[..., Report], tmp_path: Path) -> None:
@@ -343,3 +252,38 @@ def test_named_samples_are_compared(toy: Callable[..., Report]) -> None:
     wrong = toy({"verification": {"samples": ["s99"]}})
     assert wrong.exit_code == 2
     assert "s9" in wrong.stages[1].detail
+
+
+# ---------------------------------------------------------------- endings
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("load", signal.SIGINT),
+        ("record", signal.SIGTERM),
+        ("export", signal.SIGINT),
+        ("evaluate", signal.SIGTERM),
+        ("evaluate", signal.SIGINT),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing_half_done(
+    toy: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, number: signal.Signals
+) -> None:
+    def command(path: Path, *, model: str, **_: Any) -> list[str]:
+        return [sys.executable, "-m", "awml_deploy_core", "--model", model, str(path)]
+
+    monkeypatch.setattr(sys.modules[__name__], "deploy", command)
+    ready = tmp_path / "ready"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "TOY_READY": str(ready)}
+    process = subprocess.Popen(toy(broken=f"pause {stage}"), env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)  # the toy would stand still for 60 seconds
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    left = {str(path.relative_to(tmp_path / "work")) for path in (tmp_path / "work").rglob("*")}
+    whole = {"deployment.log"} | ({"onnx", "onnx/toy.onnx"} if stage == "evaluate" else {"onnx"} & left)
+    assert left == whole

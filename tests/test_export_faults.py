@@ -124,7 +124,7 @@ def test_warnings_of_the_tracer_become_notes_and_chatter_goes_to_the_log(
     assert "dynamo was given up" in exported.notes[0]
     assert any("test_export_faults.py:" in note and "Python boolean" in note for note in exported.notes[1:])
     assert "DeprecationWarning" not in "".join(exported.notes)
-    assert "torchvision is not installed" in caplog.text or "model graph" in caplog.text
+    assert any(each.name.endswith("export.trace") and each.getMessage().strip() for each in caplog.records)
     assert capfd.readouterr() == ("", "")
 
 

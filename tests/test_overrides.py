@@ -101,6 +101,12 @@ def test_dynamic_axes_may_speak_the_file_s_names() -> None:
         ({"model_io": {"input_shape": [32, 32]}}, "has 2 sizes, 'image' has 3"),
         ({"model_io": {"input_shape": [3, 8, 32]}}, "height = 8 is outside what the plugin allows, 32 to 1024"),
         ({"model_io": {"batch_size": 9}}, "batch = 9 is outside"),
+        ({"model_io": {"input_dtype": "float16"}}, "the plugin's pipeline gives float32"),
+        (
+            {"components": {"net": {"io": {"inputs": [{"name": "image", "dtype": "int8"}]}}}},
+            "io.inputs.image says int8",
+        ),
+        ({"onnx_config": {"multi_file": True}}, "multi_file is True, but the model has 1 graph"),
         ({"model_io": {"dynamic_axes": {"picture": {0: "N"}}}}, "no tensor is called 'picture'"),
         ({"model_io": {"dynamic_axes": {"image": {1: "C"}}}}, "axis 1 is 3 in every sample"),
         ({"model_io": {"dynamic_axes": {"image": {7: "C"}}}}, "axis 7 does not exist"),

@@ -133,6 +133,12 @@ def test_a_device_that_is_none_is_a_fault_of_the_command_line(config: Any) -> No
         (BASIC + "verification = dict(tolerances={'a': -1})", "$.verification.tolerances", "at least 0"),
         (BASIC + "evaluation = dict(num_samples=0)", "$.evaluation.num_samples", "-1 for all"),
         (BASIC + "quantization = dict(mode='ptq')", "$.quantization", "explicit_int8"),
+        (BASIC + "trust_checkpoint = True", "$.trust_checkpoint", "--trust-checkpoint"),
+        (
+            "checkpoint_path = 'a.pth'\nevaluation = dict(models=dict(pytorch='b.pth'))",
+            "$.checkpoint_path",
+            "evaluation names b.pth, but the trained network is a.pth",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_place(config: Any, text: str, place: str, words: str) -> None:
@@ -155,6 +161,18 @@ def test_what_cannot_be_meant_is_refused_with_its_place(config: Any, text: str, 
 )
 def test_only_what_the_mode_needs_is_demanded(config: Any, text: str) -> None:
     settle(config(text + "\n"), Options())
+
+
+def test_weights_that_only_the_evaluation_names_are_the_checkpoint(config: Any) -> None:
+    older = config("evaluation = dict(models=dict(pytorch='m.pth'))\n")
+    assert settle(older, Options()).config.checkpoint_path == Path("m.pth")
+    newer = config("evaluation = dict(backends=dict(pytorch=dict(checkpoint='n.pth')))\n")
+    assert settle(newer, Options()).config.checkpoint_path == Path("n.pth")
+
+
+def test_only_the_command_line_trusts_a_checkpoint(config: Any) -> None:
+    assert settle(config(BASIC), Options()).config.trust_checkpoint is False
+    assert settle(config(BASIC), Options(trust_checkpoint=True)).config.trust_checkpoint is True
 
 
 def test_faults_of_old_and_new_keys_are_told_together(config: Any) -> None:

@@ -61,7 +61,7 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
             hint="Install onnxruntime-gpu instead of onnxruntime, or choose the device cpu.",
         )
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what matters is raised; the rest would break into the progress
     options.intra_op_num_threads = threads or 0
     where = {"device_id": str(device.index)} if device.kind == "cuda" else {}
     try:

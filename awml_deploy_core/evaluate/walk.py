@@ -137,8 +137,9 @@ def _loading() -> Iterator[ThreadPoolExecutor]:
     patient = True
     try:
         yield pool
-    except KeyboardInterrupt:
-        patient = False  # a slow disk must not hold back who wants to leave; the thread ends after the sample at hand
+    except BaseException as error:
+        # A slow disk must not hold back who wants to leave; the thread ends after the sample at hand.
+        patient = isinstance(error, Exception)
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)

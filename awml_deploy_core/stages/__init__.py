@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from awml_deploy_core.evaluate import Evaluated  # noqa: TC004  it would bring torch with it
     from awml_deploy_core.ladder import Network  # noqa: TC004  as above
 
-log = logging.getLogger("awml_deploy.stages")
+log = logging.getLogger(__name__)
 
 STAGES = ("export", "verify", "build", "evaluate", "report")
-NO_TENSORRT = "not available: this version does not build TensorRT engines yet"
+NO_TENSORRT = "this version does not build TensorRT engines yet"
 
 Progress = Callable[[str, int, int], None]
 

@@ -14,6 +14,9 @@ def build_engines(story: Story) -> None:
         return
     if mode == "trt":
         with stage(story, "build"):
-            raise RequirementError(f"TensorRT is {NO_TENSORRT}", hint="Use `export.mode = 'onnx'` or `'none'`.")
-    with stage(story, "build", skip=Skip(reason="not supported", detail=NO_TENSORRT)):
-        story.notes.append(f"No TensorRT engine was built. It is {NO_TENSORRT}.")
+            raise RequirementError(
+                f"TensorRT is not available: {NO_TENSORRT}", hint="Use `export.mode = 'onnx'` or `'none'`."
+            )
+    else:
+        with stage(story, "build", skip=Skip(reason="not supported", detail=NO_TENSORRT)):
+            story.notes.append(f"No TensorRT engine was built: {NO_TENSORRT}.")

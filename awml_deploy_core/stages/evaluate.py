@@ -41,9 +41,6 @@ def evaluate_variants(story: Story) -> None:
         if not story.evaluated:
             raise Unmet("skipped", 0, "no variant could be evaluated")
         story.unequal = prove_equal({one.evaluation.variant: one.digests for one in story.evaluated})
-        for name, samples in story.unequal:
-            story.notes.append(f"{name} was given other inputs than {story.evaluated[0].evaluation.variant}: "
-                               f"{', '.join(samples[:3])}")  # fmt: skip
         story.crossings.extend(gates_crossed(job.config, [one.evaluation for one in story.evaluated]))
         if story.crossings:
             first = story.crossings[0]
@@ -110,11 +107,12 @@ def evaluated(story: Story, variant: Variant) -> Evaluated:
     common: dict[str, Any] = {
         "score": score,
         "num_warmup": settings.num_warmup,
+        "batch_size": settings.batch_size,
         "max_failed_samples": settings.max_failed_samples,
         "on_progress": progress,
     }
     if settings.workers > 1:
-        shards = evaluate.shard(story.samples, settings.workers, indices=range(count))
+        shards = evaluate.shard(story.samples, settings.workers, indices=range(count), batch_size=settings.batch_size)
         opener = ladder.opening(job.plugin, job.config, variant)
         return evaluate.evaluate_sharded(variant.name, opener, shards, **common)
     with ladder.opened(variant, story.graphs, story.network) as run:

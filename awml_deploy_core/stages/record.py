@@ -69,8 +69,7 @@ def record_calls(story: Story, scratch: Path) -> None:
         network.require_unchanged("a forward pass")
         story.examples.update(recording.examples)
         story.recorded = recording.samples
-        said.append(f"{len(story.calls)} calls on {len(recording.samples)} samples ({', '.join(recording.samples[:3])}"
-                    f"{', ...' if len(recording.samples) > 3 else ''})")  # fmt: skip
+        said.append(f"{len(story.calls)} calls on {len(recording.samples)} samples")
 
 
 def verified_samples(story: Story) -> tuple[Sequence[Sample], int, int]:

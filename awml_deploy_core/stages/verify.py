@@ -11,7 +11,7 @@ from attrs import frozen
 
 from awml_deploy_core import judge, ladder
 from awml_deploy_core.config import Backend
-from awml_deploy_core.errors import RequirementError
+from awml_deploy_core.errors import ExitCode, RequirementError
 from awml_deploy_core.records import Comparison, Skip, Variant
 from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, stage
 from awml_deploy_core.stages.record import recorded_calls
@@ -42,6 +42,11 @@ def verify_ladder(story: Story) -> None:
         code = judge.exit_code(story.verification)
         if code or story.verification.status != "passed":
             raise Unmet(story.verification.status, code, worst(story.verification))
+        passed = {one.candidate for one in checks if one.status == "passed"}
+        unproved = [each.name for each in story.variants if each.artifacts and each.name not in passed]
+        if unproved:
+            code = ExitCode.VERIFICATION if config.required else ExitCode.OK
+            raise Unmet("unverified", code, f"{', '.join(unproved)} was held against nothing")
 
 
 def worst(verification: judge.Verification) -> str:

@@ -44,7 +44,7 @@ def load(config: Config) -> Classifier:
         raise LoadError("checkpoint_path is not set, so there are no weights to load", hint="Name the trained weights.")
     chosen = architecture(config)
     model = Classifier(chosen.depth, chosen.width, CHANNELS, chosen.classes)
-    tensors = renamed(read_checkpoint(config.checkpoint_path).tensors)
+    tensors = renamed(read_checkpoint(config.checkpoint_path, trust=config.trust_checkpoint).tensors)
     check_channels(tensors, config.checkpoint_path)
     load_state(model, tensors, source=str(config.checkpoint_path))
     return model.eval()
