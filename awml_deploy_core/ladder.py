@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,27 @@ def opened(variant: Variant, graphs: Sequence[Graph], network: Network | None) -
     else:
         with open_run(variant, [graph.filed for graph in graphs]) as run:
             yield Renamed(run, graphs)
+
+
+@contextmanager
+def runs(graphs: Sequence[Graph], network: Network | None, scratch: Path) -> Iterator[Callable[[Variant], Run]]:
+    """A function that opens each variant at most once; all are closed in the end.
+
+    What a variant answered is kept below `scratch`, so that it is asked nothing twice.
+    """
+    from awml_deploy_core.remember import Remembering
+
+    known: dict[tuple[str, str], Run] = {}
+    with ExitStack() as stack:
+
+        def run_of(variant: Variant) -> Run:
+            key = variant.name, variant.device
+            if key not in known:
+                run = stack.enter_context(opened(variant, graphs, network))
+                known[key] = Remembering(run, scratch / "-".join(key).replace(":", "_"))
+            return known[key]
+
+        yield run_of
 
 
 def find_onnx(config: Config, graphs: Sequence[Graph]) -> tuple[Artifact, ...]:

@@ -165,14 +165,14 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
 
     ensure_directory(job.work_dir)
     log_path = job.config.deploy_log_path
-    story = Story(job=job, notes=list(job.notes), progress=progress)
     with (
         logs.to_file(log_path and job.work_dir / log_path),
         tempfile.TemporaryDirectory(prefix=".recording-", dir=job.work_dir) as scratch,
     ):
         log.debug("command: %s", " ".join(job.command))
+        story = Story(job=job, scratch=Path(scratch), notes=list(job.notes), progress=progress)
         record.load_all(story)
-        record.record_calls(story, Path(scratch))
+        record.record_calls(story)
         export.export_graphs(story)
         verify.verify_ladder(story)
         build.build_engines(story)

@@ -32,6 +32,7 @@ FLOORS = {
         "overrides",
         "preprocess",
         "record",
+        "remember",
         "settings",
         "tasks",
         "twin",

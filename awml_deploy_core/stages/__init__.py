@@ -61,6 +61,7 @@ class Story:
     """What has happened so far."""
 
     job: Job
+    scratch: Path
     progress: Progress | None = None
     graphs: tuple[Graph, ...] = ()
     samples: Sequence[Sample] = ()

@@ -45,7 +45,7 @@ def needs_network(job: Job) -> bool:
     return job.exports or verifies or bool(evaluates and trained)
 
 
-def record_calls(story: Story, scratch: Path) -> None:
+def record_calls(story: Story) -> None:
     """Run the trained network on real samples and keep every call for the checks to come."""
     if story.network is None or failed(story, "load"):
         return
@@ -55,7 +55,7 @@ def record_calls(story: Story, scratch: Path) -> None:
     job, network = story.job, story.network
 
     def keep(call: Call) -> None:
-        path = scratch / f"{len(story.calls):06}.npz"
+        path = story.scratch / f"{len(story.calls):06}.npz"
         content = {"sample": call.sample, "component": call.component, "inputs": call.inputs, "outputs": call.outputs}
         tree.save({**content, "ms": call.ms}, path)
         story.calls.append(path)
@@ -63,7 +63,8 @@ def record_calls(story: Story, scratch: Path) -> None:
     with stage(story, "record") as said:
         samples, start, count = verified_samples(story)
         variant = story.variants[0]
-        with ladder.opened(variant, story.graphs, network) as run:
+        with ladder.runs(story.graphs, network, story.scratch) as run_of:
+            run = run_of(variant)
             pipeline = partial(ladder.build_pipeline, job.plugin, job.config, run.device)
             recording = record(samples, run, pipeline, start=start, count=count, on_call=keep)
         network.require_unchanged("a forward pass")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,8 @@ from attrs import frozen
 
 from awml_deploy_core import judge, ladder
 from awml_deploy_core.config import Backend
-from awml_deploy_core.errors import ExitCode, RequirementError
-from awml_deploy_core.records import Comparison, Skip, Variant
+from awml_deploy_core.errors import ExitCode, PluginError, RequirementError
+from awml_deploy_core.records import Comparison, Run, Skip, Variant
 from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, stage
 from awml_deploy_core.stages.record import recorded_calls
 
@@ -35,7 +35,8 @@ def verify_ladder(story: Story) -> None:
         with stage(story, "verify", skip=Skip(reason=reason)):  # type: ignore[arg-type]  # both are reasons
             return
     with stage(story, "verify") as said:
-        checks = [verified(story, pair) for pair in pairs(story)]
+        with ladder.runs(story.graphs, story.network, story.scratch) as run_of:
+            checks = [verified(story, pair, run_of) for pair in pairs(story)]
         story.verification = judge.Verification(checks=tuple(checks), samples=story.recorded, required=config.required)
         counts = {word: count for word, count in story.verification.counts.items() if count}
         said.append(", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to compare")
@@ -91,7 +92,7 @@ def _side(story: Story, backend: Backend, device: str, cuda: str | None) -> tupl
     return ladder.on_device(stand_in, device, cuda), Skip(reason=reason)
 
 
-def verified(story: Story, pair: Pair) -> judge.Check:
+def verified(story: Story, pair: Pair, run_of: Callable[[Variant], Run]) -> judge.Check:
     """Compare two variants on the recorded samples: each component on equal inputs, then the whole pipeline."""
     config = story.job.config.verification
     skipped = judge.Check(
@@ -103,37 +104,33 @@ def verified(story: Story, pair: Pair) -> judge.Check:
     )
     if pair.skipped:
         return skipped
-    allowed = judge.tolerances(config.tolerance if pair.tolerance is None else pair.tolerance, config.tolerances)
     try:
-        return judge.check(pair.reference, pair.candidate, comparisons(story, pair), allowed, required=config.required)
+        runs = run_of(pair.reference), run_of(pair.candidate)
+    except PluginError:
+        raise
     except RequirementError as error:
         return attrs.evolve(skipped, skipped=Skip(reason="no device", detail=error.message))
+    allowed = judge.tolerances(config.tolerance if pair.tolerance is None else pair.tolerance, config.tolerances)
+    found = comparisons(story, pair, *runs)
+    return judge.check(pair.reference, pair.candidate, found, allowed, required=config.required)
 
 
-def comparisons(story: Story, pair: Pair) -> Iterator[Comparison]:
+def comparisons(story: Story, pair: Pair, reference: Run, candidate: Run) -> Iterator[Comparison]:
     """Everything that is measured between two variants."""
     from awml_deploy_core.verify import verify_chained, verify_components
 
     job, names = story.job, (pair.reference.name, pair.candidate.name)
     wanted = set(story.recorded)
-    samples = [sample for sample in story.samples if sample.id in wanted]
-    agree = partial(job.plugin.ask, "compare_predictions", config=job.config)
 
     def agreement(reference: Any, candidate: Any) -> Any:
-        return agree(reference=reference, candidate=candidate)
+        return job.plugin.ask("compare_predictions", reference=reference, candidate=candidate, config=job.config)
 
-    known = job.config.task_type or "compare_predictions" in job.plugin.hooks
-    with (
-        ladder.opened(pair.reference, story.graphs, story.network) as reference,
-        ladder.opened(pair.candidate, story.graphs, story.network) as candidate,
-    ):
-        recorded = pair.reference.name == "trained" and pair.reference.device == story.variants[0].device
-        yield from verify_components(None if recorded else reference, candidate, recorded_calls(story), names=names)
-        yield from verify_chained(
-            reference,
-            candidate,
-            samples,
-            partial(ladder.build_pipeline, job.plugin, job.config),
-            names=names,
-            agree=agreement if known else None,
-        )
+    yield from verify_components(reference, candidate, recorded_calls(story), names=names)
+    yield from verify_chained(
+        reference,
+        candidate,
+        [sample for sample in story.samples if sample.id in wanted],
+        partial(ladder.build_pipeline, job.plugin, job.config),
+        names=names,
+        agree=agreement if job.config.task_type or "compare_predictions" in job.plugin.hooks else None,
+    )
