@@ -116,8 +116,7 @@ def run(
     logs.set_up(log_level, verbose=verbose)
     job = story.prepare(config, story.options(**said), stages=stages, safe=safe_config)
     if dry_run:
-        from awml_deploy_core import plan
-        from awml_deploy_core.report import text
+        from awml_deploy_core import plan, text
 
         click.echo((text.planned_json if as_json else text.planned)(plan.plan(job)))
         return 0
@@ -145,8 +144,7 @@ def _carried_out(carry_out: Callable[..., Report], job: Job, *, as_json: bool) -
 @click.argument("directory", type=FILE)
 def init(model: str, preset: str | None, directory: Path) -> None:
     """Write a small complete deployment into DIRECTORY: config, trained weights, data."""
-    from awml_deploy_core import example
-    from awml_deploy_core.report import text
+    from awml_deploy_core import example, text
 
     click.echo(text.started(model, example.write(model, directory, preset=preset), preset=preset))
 
@@ -156,8 +154,8 @@ def init(model: str, preset: str | None, directory: Path) -> None:
 @_json
 def plugins(no_load: bool, as_json: bool) -> None:
     """List the installed models and whether their plugins are sound."""
+    from awml_deploy_core import text
     from awml_deploy_core.plugins import describe
-    from awml_deploy_core.report import text
 
     click.echo((text.plugins_json if as_json else text.plugins)(describe(load=not no_load)))
 
@@ -171,8 +169,7 @@ def config() -> None:
 @_settings
 def check(config: Path, safe_config: bool, **said: Any) -> None:
     """Say whether the config is right: every fault at once, exit code 2 if there is one."""
-    from awml_deploy_core import story
-    from awml_deploy_core.report import text
+    from awml_deploy_core import story, text
 
     click.echo(text.checked(story.configure(config, story.options(**said), safe=safe_config)))
 

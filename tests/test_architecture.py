@@ -15,7 +15,7 @@ ROOT = Path(awml_deploy_core.__file__).parent
 
 FLOORS = {
     "edge": {"__main__", "cli", "ending", "testing"},
-    "story": {"bundle", "defaults", "example", "ladder", "plan", "report", "stages", "story"},
+    "story": {"bundle", "defaults", "example", "ladder", "plan", "report", "stages", "story", "text"},
     "registry": {"audit", "hookspecs", "installed", "plugins"},
     "verb": {
         "backends",

@@ -1,4 +1,4 @@
-"""Plain text for the terminal, without colours: lists and answers of the small commands."""
+"""What the small commands print: plain text without colours, and the same as JSON."""
 
 from __future__ import annotations
 
