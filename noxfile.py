@@ -22,7 +22,7 @@ PINNED = ("-c", "constraints.txt")
 MMENGINE = "mmengine==0.10.7"
 
 
-def group(name: str) -> list[str]:
+def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, name)
 
 
@@ -86,7 +86,8 @@ def wheels(session: nox.Session) -> None:
     names = [folder.name for folder in PLUGINS]
     session.install(*PINNED, *third_party(), *group("test"))
     session.install("--no-deps", MMENGINE)
-    session.install("--no-index", "--find-links", "dist", "--force-reinstall", "--no-deps", "awml-deploy-core", *names)
+    session.run("pip", "uninstall", "-y", "-q", "awml-deploy-core", *names, silent=True)  # of an earlier session
+    session.install("--no-index", "--find-links", "dist", "awml-deploy-core", *names)
     session.run("pip", "check")
     away = Path(session.create_tmp()).resolve()
     for folder in (Path(), *PLUGINS):

@@ -53,7 +53,7 @@ def test_every_command_and_option_explains_itself() -> None:
     def walk(command: click.Command, path: str) -> None:
         assert command.help, path
         for parameter in command.params:
-            assert isinstance(parameter, click.Argument) or parameter.help, f"{path} {parameter.name}"  # type: ignore[attr-defined]
+            assert isinstance(parameter, click.Argument) or parameter.help, f"{path} {parameter.name}"
         if isinstance(command, click.Group):
             for name, inner in command.commands.items():
                 walk(inner, f"{path} {name}")
