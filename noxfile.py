@@ -85,10 +85,11 @@ def wheels(session: nox.Session) -> None:
         session.run("python", "-m", "build", "--outdir", "dist", str(folder), silent=True)
     names = [folder.name for folder in PLUGINS]
     session.install(*PINNED, *third_party(), *group("test"))
-    session.install("--no-deps", MMENGINE)
-    session.run("pip", "uninstall", "-y", "-q", "awml-deploy-core", *names, silent=True)  # of an earlier session
+    # What an earlier session left: our own of the same version, and mmengine, which `pip check` would object to.
+    session.run("pip", "uninstall", "-y", "-q", "mmengine", "awml-deploy-core", *names, silent=True)
     session.install("--no-index", "--find-links", "dist", "awml-deploy-core", *names)
-    session.run("pip", "check")
+    session.run("pip", "check", silent=True)
+    session.install("--no-deps", MMENGINE)
     away = Path(session.create_tmp()).resolve()
     for folder in (Path(), *PLUGINS):
         shutil.copytree(folder / "tests", away / folder.name / "tests", dirs_exist_ok=True)
