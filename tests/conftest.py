@@ -10,6 +10,8 @@ from textwrap import dedent
 
 import pytest
 
+from awml_deploy_core import logs
+
 REQUIRED = """
 from awml_deploy_core import hookimpl
 
@@ -29,6 +31,15 @@ def export_workflow(config):
 def build_pipeline(device, config):
     return "pipeline"
 """
+
+
+@pytest.fixture(autouse=True)
+def quiet_logging() -> Iterator[None]:
+    """Undo what a command line set up, so that no test hears another's messages."""
+    before = (*logs.ROOT.handlers,), logs.ROOT.propagate, logs.ROOT.level
+    yield
+    logs.ROOT.handlers[:], logs.ROOT.propagate = before[0], before[1]
+    logs.ROOT.setLevel(before[2])
 
 
 @pytest.fixture
