@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs import frozen
 
+from awml_deploy_core.around import Around
 from awml_deploy_core.errors import ConfigError, nearest
 from awml_deploy_core.records import Array, Axis, Component, Run, Tensor
 
@@ -246,30 +247,26 @@ def _require_dtype(tensor: Tensor, said: str | None, where: str) -> None:
 # ---------------------------------------------------------------- the two faces
 
 
-class Renamed:
+class Renamed(Around):
     """A run under the plugin's names around a run under the names in the files."""
 
     def __init__(self, run: Run, graphs: Sequence[Graph]) -> None:
-        self.components = {graph.component.name: graph.component for graph in graphs}
-        self._run = run
+        super().__init__(run)
+        self._own = {graph.component.name: graph.component for graph in graphs}
         self._filed = {graph.component.name: graph.filed for graph in graphs}
 
     @property
-    def device(self) -> str:
-        """Where tensors live."""
-        return self._run.device
-
-    def note(self, name: str, value: float = 1) -> None:
-        """Count something about this sample."""
-        self._run.note(name, value)
+    def components(self) -> Mapping[str, Component]:
+        """The components under the plugin's names."""
+        return self._own
 
     def __call__(self, component: str, /, **inputs: Array) -> dict[str, Array]:
         """Run one component."""
-        if component not in self.components:
-            return self._run(component, **inputs)  # which says what is wrong with it
-        own, filed = self.components[component], self._filed[component]
+        if component not in self._own:
+            return super().__call__(component, **inputs)  # which says what is wrong with it
+        own, filed = self._own[component], self._filed[component]
         there = {a.name: b.name for a, b in zip(own.inputs, filed.inputs, strict=True)}
-        outputs = self._run(component, **{there.get(name, name): value for name, value in inputs.items()})
+        outputs = super().__call__(component, **{there.get(name, name): value for name, value in inputs.items()})
         return {a.name: outputs[b.name] for a, b in zip(own.outputs, filed.outputs, strict=True)}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from attrs import frozen
 
+from awml_deploy_core.around import Around
 from awml_deploy_core.errors import DeployError, LoadError
 from awml_deploy_core.records import Array, Call
 
@@ -40,7 +41,7 @@ class Recording:
     calls: Mapping[str, int]
 
 
-class Recorder:
+class Recorder(Around):
     """A run that hands a copy of every call to a listener.
 
     Inputs are copied before the call and outputs after it, because a pipeline may change either in place later on.
@@ -51,29 +52,15 @@ class Recorder:
     """
 
     def __init__(self, run: Run, on_call: Callable[[Call], None]) -> None:
+        super().__init__(run)
         self.sample = ""
-        self._run = run
         self._on_call = on_call
-
-    @property
-    def device(self) -> str:
-        """Where tensors live."""
-        return self._run.device
-
-    @property
-    def components(self) -> Mapping[str, Component]:
-        """The components that can be called."""
-        return self._run.components
-
-    def note(self, name: str, value: float = 1) -> None:
-        """Count something about this sample."""
-        self._run.note(name, value)
 
     def __call__(self, component: str, /, **inputs: Array) -> dict[str, Array]:
         """Run one component and tell the listener."""
         before = {name: _copy(value) for name, value in inputs.items()}
         started = time.perf_counter()
-        outputs = self._run(component, **inputs)
+        outputs = super().__call__(component, **inputs)
         ms = 1e3 * (time.perf_counter() - started)
         after = {name: _copy(value) for name, value in outputs.items()}
         self._on_call(Call(sample=self.sample, component=component, inputs=before, outputs=after, ms=ms))

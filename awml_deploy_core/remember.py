@@ -6,21 +6,21 @@ and against the trained network. A forward pass may take half a minute; the answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from awml_deploy_core import tree
+from awml_deploy_core.around import Around
 
 if TYPE_CHECKING:
-    from awml_deploy_core.records import Array, Component, Run
+    from awml_deploy_core.records import Array, Run
 
 __all__ = ["Remembering"]
 
 
-class Remembering:
+class Remembering(Around):
     """Keeps every answer in a file named by a digest of the question.
 
     Args:
@@ -29,23 +29,9 @@ class Remembering:
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
-        self._run = run
+        super().__init__(run)
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def device(self) -> str:
-        """Where tensors live."""
-        return self._run.device
-
-    @property
-    def components(self) -> Mapping[str, Component]:
-        """The components that can be called."""
-        return self._run.components
-
-    def note(self, name: str, value: float = 1) -> None:
-        """Count something about this sample."""
-        self._run.note(name, value)
 
     def __call__(self, component: str, /, **inputs: Array) -> dict[str, Array]:
         """Run one component, or say what it said to the same inputs before."""
@@ -53,7 +39,7 @@ class Remembering:
         if path.exists():
             plain = not any(isinstance(value, torch.Tensor) for value in inputs.values())
             return {name: value if plain else self._tensor(value) for name, value in tree.load(path).items()}
-        outputs = self._run(component, **inputs)
+        outputs = super().__call__(component, **inputs)
         if all(_shared(value) for value in outputs.values()):
             tree.save(outputs, path)
         return outputs

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from attrs import evolve, frozen
 
+from awml_deploy_core.around import Around
 from awml_deploy_core.compare import compare
 from awml_deploy_core.errors import DeployError, LoadError, PluginError
 from awml_deploy_core.records import Agreement, Array, Call, Comparison, Pipeline, Run, Sample, Stats
@@ -197,18 +198,15 @@ def _sample(
         yield _agreed(place, agree(trusted, prediction))
 
 
-class _Tap:
+class _Tap(Around):
     """A run that lets a listener see the outputs of each call before the pipeline can change them."""
 
     def __init__(self, run: Run, listen: Callable[[str, dict[str, Array]], None]) -> None:
-        self.device = run.device
-        self.components = run.components
-        self.note = run.note
-        self._run = run
+        super().__init__(run)
         self._listen = listen
 
     def __call__(self, component: str, /, **inputs: Array) -> dict[str, Array]:
-        outputs = self._run(component, **inputs)
+        outputs = super().__call__(component, **inputs)
         self._listen(component, outputs)
         return outputs
 

@@ -38,7 +38,7 @@ FLOORS = {
         "twin",
         "verify",
     },
-    "noun": {"config", "errors", "files", "logs", "records", "strict", "tree"},
+    "noun": {"around", "config", "errors", "files", "logs", "records", "strict", "tree"},
     "alone": {"replay"},
 }
 BELOW = {
