@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,8 @@ def test_attributes_of_an_ordered_dict_are_dropped(tmp_path: Path) -> None:
     assert list(read.values()) == [1]
 
 
-RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+MULTIARRAY: Any = getattr(np, "_core", None) or import_module("numpy.core")  # numpy 2 and 1
+RECONSTRUCT = MULTIARRAY.multiarray._reconstruct
 
 
 def array(shape: Any, dtype: Any, payload: Any, fortran: bool = False) -> bytes:
@@ -210,8 +212,8 @@ def lying_dtype(*state: Any) -> Calls:
         lambda: array(1, np.dtype("f8"), b"\x41" * 8),
         lambda: array((1,), lying_dtype(3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 63), b"\x41" * 8),
         lambda: array((1,), lying_dtype(3, "x", None, None, None, -1, -1, 0), b"\x41" * 8),
-        lambda: pickle.dumps(Calls(np._core.multiarray.scalar, np.dtype("O"), "a")),  # type: ignore[attr-defined]
-        lambda: pickle.dumps(Calls(np._core.multiarray.scalar, np.dtype("f8"), b"a")),  # type: ignore[attr-defined]
+        lambda: pickle.dumps(Calls(MULTIARRAY.multiarray.scalar, np.dtype("O"), "a")),
+        lambda: pickle.dumps(Calls(MULTIARRAY.multiarray.scalar, np.dtype("f8"), b"a")),
         lambda: pickle.dumps(Calls(np.dtype, "O,O")),
         lambda: pickle.dumps(Calls(np.ndarray, (10**6,), "O")),
         lambda: pickle.dumps(Calls(bytearray, 10**10)),
