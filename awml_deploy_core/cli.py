@@ -28,9 +28,24 @@ class DefaultGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `run` in front of what is no command and no option of the group."""
         own = {"--help", "-h", "--version"}
+        if args and args[0] not in self.commands and not args[0].startswith("-") and not Path(args[0]).exists():
+            from awml_deploy_core.errors import nearest
+
+            near = nearest(args[0], self.commands)
+            if near:
+                raise click.UsageError(f"no such command or config: {args[0]!r}. Did you mean {near!r}?", ctx)
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; that its reader has gone is no failure."""
+        from awml_deploy_core.ending import Unread
+
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise Unread from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Offer what `run` takes too, since its name may be left out."""
@@ -120,21 +135,27 @@ def run(
 
         click.echo((text.planned_json if as_json else text.planned)(plan.plan(job)))
         return 0
-    return _carried_out(story.carry_out, job, as_json=as_json)
+    return _carried_out(story.carry_out, job, as_json=as_json, quiet=log_level in ("ERROR", "CRITICAL"))
 
 
-def _carried_out(carry_out: Callable[..., Report], job: Job, *, as_json: bool) -> int:
+def _carried_out(carry_out: Callable[..., Report], job: Job, *, as_json: bool, quiet: bool) -> int:
     """Show what a run does and what came of it: words on stderr, the document on stdout."""
     import json
+    from contextlib import redirect_stdout
 
+    from awml_deploy_core import ending
     from awml_deploy_core.report import document, terminal
 
-    console = terminal.console()
-    with terminal.progress(console) as progress:
+    console = terminal.console(quiet=quiet)
+    # What a plugin prints is for people; on stdout it would break the document.
+    with redirect_stdout(sys.stderr), terminal.progress(console) as progress:
         report = carry_out(job, progress=progress)
     terminal.show(report, console)
     if as_json:
-        click.echo(json.dumps(document.report(report), indent=2))
+        try:
+            click.echo(json.dumps(document.report(report), indent=2))
+        except BrokenPipeError as error:
+            raise ending.Unread(report.exit_code) from error
     return report.exit_code
 
 

@@ -18,8 +18,23 @@ from awml_deploy_core.errors import DeployError, ExitCode
 log = logging.getLogger(__name__)
 
 
+_KEPT = "what was finished is kept, nothing half-written has its final name"
+
+
 class Terminated(BaseException):
     """The process was asked to end by SIGTERM; unwinds like Ctrl-C so that nothing is left half done."""
+
+
+class Unread(BaseException):
+    """Whoever read our output has gone; no `OSError`, which click would answer with code 1.
+
+    Args:
+        code: What there was to say.
+    """
+
+    def __init__(self, code: int = ExitCode.OK) -> None:
+        super().__init__()
+        self.code = code
 
 
 def end(command: Callable[[], Any], *, as_json: bool = False) -> int:
@@ -30,7 +45,8 @@ def end(command: Callable[[], Any], *, as_json: bool = False) -> int:
         as_json: Print the failure as JSON on stdout too, so that a script finds one document in every case.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    cause: Exception
+    cause: Exception | None = None
+    hint: str | None
     try:
         return int(command() or 0)
     except DeployError as error:
@@ -39,24 +55,25 @@ def end(command: Callable[[], Any], *, as_json: bool = False) -> int:
         _say(f"error: {message}", hint)
     except click.ClickException as error:
         error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted: what was finished is kept, nothing half-written has its final name", None)
-        return ExitCode.INTERRUPTED
-    except Terminated:
-        _say("terminated: what was finished is kept, nothing half-written has its final name", None)
-        return ExitCode.TERMINATED
-    except BrokenPipeError:
+        code, cause = ExitCode(error.exit_code), error
+        message, hint = error.format_message(), None
+    except (KeyboardInterrupt, click.Abort, Terminated) as error:
+        code = ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
+        message, hint = f"{code.name.lower()}: {_KEPT}", None
+        _say(message, hint)
+    except Unread as unread:
         # The reader, `head` say, has what it wanted; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        return unread.code
     except Exception as error:  # noqa: BLE001  the last place where a bug can be told apart from a mistake
         code, cause = ExitCode.BUG, error
         message, hint = f"{type(error).__name__}: {error}", "Please report this; -v shows the traceback."
         _say(f"bug: {message}", hint)
-    log.debug("the full cause:", exc_info=cause)  # shown with -v
+    if cause is not None:
+        log.debug("the full cause:", exc_info=cause)  # shown with -v
     if as_json:
-        print(_document(message, hint, code))  # noqa: T201  the one document on stdout
+        with contextlib.suppress(OSError):  # the reader has gone, and the code says enough
+            click.echo(_document(message, hint, code))
     return code
 
 
@@ -64,7 +81,7 @@ def leave(code: int) -> NoReturn:
     """End the process; after an interruption at once, without waiting for threads that still load a sample."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not there at all
             stream.flush()
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         os._exit(code)

@@ -55,8 +55,11 @@ def write(model: str, directory: Path, *, preset: str | None = None) -> Path:
                 f"{plugin.plugin}: write_example wrote no config.py", hint="Write it into the given folder."
             )
         if directory.exists():
-            directory.rmdir()
-        staging.rename(directory)
+            # Not replaced: somebody may stand in it. The config comes last, so that what is half there cannot be run.
+            for each in sorted(staging.iterdir(), key=lambda path: path.name == "config.py"):
+                each.rename(directory / each.name)
+        else:
+            staging.rename(directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return directory / "config.py"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -146,6 +147,32 @@ def ensure_directory(path: str | Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RequirementError(f"cannot write into the folder {folder}", hint=_REMEDIES[errno.EACCES])
     return folder
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; who dies lets go of it.
+
+    Raises:
+        RequirementError: Another process holds it.
+    """
+    path = folder / ".lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RequirementError(
+                f"{folder}: another run, process {holder}, is writing here", hint="Wait for it, or name a --work-dir."
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def step(key: Any) -> str:

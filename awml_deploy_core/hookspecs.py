@@ -170,7 +170,7 @@ def compare_predictions(reference: Any, candidate: Any, config: Config) -> Agree
 def draw_sample(frame: Frame, predictions: Mapping[str, Any], config: Config) -> Picture | None:
     """Return a picture of one sample with the truth and each variant's prediction.
 
-    Called for the few samples that a report shows.
+    Meant for the few samples that a report shows; this version's reports have no pictures, so nothing calls it yet.
 
     Args:
         frame: The loaded sample.
@@ -178,7 +178,7 @@ def draw_sample(frame: Frame, predictions: Mapping[str, Any], config: Config) ->
         config: The plugin's settings.
 
     Returns:
-        A PNG with a caption. By default that of `config.task_type`.
+        A PNG with a caption.
     """
 
 
@@ -186,7 +186,7 @@ def draw_sample(frame: Frame, predictions: Mapping[str, Any], config: Config) ->
 def hand_over(target: str, artifacts: Sequence[Artifact], config: Config) -> Handover | None:
     """Return the files that a target wants beside the artifacts, and what it would trip over.
 
-    Called when a bundle is packaged for a target.
+    Meant for packaging a bundle for a target; this version packages none, so nothing calls it yet.
 
     Args:
         target: Name of the target: `autoware`, `triton`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -97,6 +98,12 @@ def load_samples(plugin: Loaded, config: Config) -> Sequence[Sample]:
     samples: Sequence[Sample] = plugin.call("load_samples", purpose="evaluate", config=config)
     if not len(samples):
         raise LoadError("the data set is empty", hint="Correct the paths under `runtime_io`.")
+    name, times = Counter(sample.id for sample in samples).most_common(1)[0]
+    if times > 1:
+        raise PluginError(
+            f"{plugin.plugin}: load_samples gave {times} samples the id {name!r}",
+            hint="Ids must differ, they name records.",
+        )
     return samples
 
 
@@ -118,8 +125,23 @@ def opened(variant: Variant, graphs: Sequence[Graph], network: Network | None) -
         with open_run(variant, [graph.component for graph in graphs], modules=modules) as run:
             yield run
     else:
+        for artifact in variant.artifacts:
+            require_unchanged(artifact)
         with open_run(variant, [graph.filed for graph in graphs]) as run:
             yield Renamed(run, graphs)
+
+
+def require_unchanged(artifact: Artifact) -> None:
+    """Refuse a file that is not the one whose hash goes into the manifest.
+
+    Raises:
+        ArtifactError: It was replaced or removed since this run made or found it.
+    """
+    if not artifact.path.is_file() or sha256_file(artifact.path) != artifact.sha256:
+        raise ArtifactError(
+            f"{artifact.path} was changed while this run was using it",
+            hint="Let no two runs write into one work dir, and run again.",
+        )
 
 
 @contextmanager
@@ -156,7 +178,7 @@ def find_onnx(config: Config, graphs: Sequence[Graph]) -> tuple[Artifact, ...]:
     absent = [str(path) for path in paths.values() if not path.is_file()]
     if not absent:
         return tuple(_artifact(graph, path) for graph, path in paths.items())
-    if named is None:
+    if named is None and len(absent) == len(paths):
         return ()
     raise ArtifactError(
         f"{', '.join(absent)}: no such ONNX file",

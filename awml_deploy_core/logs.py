@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from awml_deploy_core.errors import RequirementError
+from awml_deploy_core.files import ensure_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,14 @@ class _Stderr(_Handler):
         """Nothing to remember."""
 
 
+class _Onward(logging.Handler):
+    """Hands messages on to the root of all loggers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on one message."""
+        logging.getLogger().handle(record)
+
+
 def set_up(level: str = "INFO", *, verbose: bool = False) -> None:
     """Send our messages to stderr; called once by the command line, never by the library."""
     handler = _Stderr()
@@ -52,6 +61,7 @@ def to_file(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
+    ensure_directory(path.parent)
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
@@ -60,7 +70,12 @@ def to_file(path: Path | None) -> Iterator[None]:
         ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
     ROOT.addHandler(handler)
-    before = ROOT.level
+    before, onward = ROOT.level, ROOT.propagate
+    # A program around us hears what it would hear without the file.
+    through = _Onward(ROOT.getEffectiveLevel())
+    if onward:
+        ROOT.addHandler(through)
+        ROOT.propagate = False
     ROOT.setLevel("DEBUG")
     try:
         yield
@@ -71,5 +86,7 @@ def to_file(path: Path | None) -> Iterator[None]:
         raise
     finally:
         ROOT.setLevel(before)
+        ROOT.propagate = onward
+        ROOT.removeHandler(through)
         ROOT.removeHandler(handler)
         handler.close()

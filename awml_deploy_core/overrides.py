@@ -233,6 +233,18 @@ def _dynamic(component: Component, said: DynamicAxes | None, where: str) -> Comp
 def _require_dtypes(tensors: Sequence[Tensor], specs: Sequence[TensorSpec] | None, where: str) -> None:
     for tensor, spec in zip(tensors, specs or (), strict=False):  # numbers were compared with the names
         _require_dtype(tensor, spec.dtype, f"{where}.{spec.name}")
+        _require_shape(tensor, spec.shape, f"{where}.{spec.name}")
+
+
+def _require_shape(tensor: Tensor, said: tuple[int | str, ...] | None, where: str) -> None:
+    own = tensor.shape[1:]
+    if said is None:
+        return
+    both = zip(own, said, strict=False)
+    if len(said) != len(own) or any(isinstance(a, int) and isinstance(b, int) and b not in (a, -1) for a, b in both):
+        raise ConfigError(
+            f"{where} says the shape {said}, the plugin's is {own} besides the batch", hint="Leave it out."
+        )
 
 
 def _require_dtype(tensor: Tensor, said: str | None, where: str) -> None:

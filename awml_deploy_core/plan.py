@@ -60,6 +60,8 @@ def _samples(job: Job) -> str:
 def _verification(job: Job) -> str:
     scenarios = (job.config.verification.scenarios or {}).get(job.config.export.mode)
     if scenarios is None:
+        if job.config.checkpoint_path is None:
+            return "nothing: there is no checkpoint, so the run will be unverified"
         return "every rung against its parent and against trained" if job.exports else "onnx against trained"
     return (
         ", ".join(
@@ -74,6 +76,8 @@ def _evaluation(job: Job) -> str:
     settings = job.config.evaluation
     wanted = [b for b in Backend if not settings.backends or b in settings.backends]
     on = [b for b in wanted if b not in settings.backends or settings.backends[b].enabled is not False]
+    if job.config.checkpoint_path is None:
+        on = [backend for backend in on if backend is not Backend.PYTORCH]
     devices = {b: (settings.backends[b].device if b in settings.backends else None) or "cpu" for b in on}
     variants = ", ".join(f"{RUNGS[b]} ({device})" for b, device in devices.items() if b is not Backend.TENSORRT)
     count = "all samples" if settings.num_samples == -1 else f"{settings.num_samples} samples"

@@ -253,7 +253,8 @@ def _check_complete(loaded: Loaded) -> None:
         "incomplete",
         f"{loaded.plugin}: it lacks {_plural('required hook', missing)}: {', '.join(missing)}"
         + (f'; it says "{says}"' if says else ""),
-        hint=f"Implement them in {loaded.plugin.value}, or look for a newer release of {loaded.plugin.distribution}.",
+        hint=f"Look for a newer release of {loaded.plugin.distribution}; "
+        f"its authors implement them in {loaded.plugin.value}.",
         hooks=loaded.hooks,
     )
 

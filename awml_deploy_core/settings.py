@@ -86,13 +86,15 @@ def settle(path: Path, options: Options, *, config_class: type[Config] = Config,
     where = str(path)
     said = structure(translation.values, config_class, where=where, faults=translation.faults)
     config = _with_options(said, options)
-    refuse([*_model_agrees(said, options), *_trusts_itself(said), *contradictions(config)], where=where)
+    faults = [*_model_agrees(said, options), *_trusts_itself(said), *contradictions(config)]
+    refuse([*faults, *(_model_config_is_code(config) if safe else ())], where=where)
     return Settings(config=config, files=source.files, notes=translation.notes)
 
 
 def contradictions(config: Config) -> list[Fault]:
     """What no single value is wrong about: a mode without its input, a device that was taken away, limits crossed."""
-    return [*_mode_has_input(config), *_one_checkpoint(config), *_gpu_is_there(config), *_gates_open(config)]
+    rules = (_mode_has_input, _required_is_enabled, _weights_are_kept, _one_checkpoint, _gpu_is_there, _gates_open)
+    return [fault for rule in rules for fault in rule(config)]
 
 
 def _model_agrees(config: Config, options: Options) -> Iterator[Fault]:
@@ -107,6 +109,12 @@ def _trusts_itself(config: Config) -> Iterator[Fault]:
         yield Fault(path="$.trust_checkpoint", message="cannot be set by a config", hint=hint)
 
 
+def _model_config_is_code(config: Config) -> Iterator[Fault]:
+    if config.model_config is not None and config.model_config.suffix == ".py":
+        hint = "leave out --safe-config if you trust the file"
+        yield Fault(path="$.model_config", message=f"{config.model_config} is code and was not run", hint=hint)
+
+
 def _mode_has_input(config: Config) -> Iterator[Fault]:
     mode, onnx = config.export.mode, config.evaluation.backends.get(Backend.ONNX)
     if mode in ("onnx", "both") and config.checkpoint_path is None:
@@ -116,6 +124,20 @@ def _mode_has_input(config: Config) -> Iterator[Fault]:
     if mode == "trt" and not has_onnx:
         hint = "name the ONNX file, or the folder of files"
         yield Fault(path="$.export.onnx_path", message="is needed to build engines in mode 'trt'", hint=hint)
+
+
+def _required_is_enabled(config: Config) -> Iterator[Fault]:
+    if config.verification.required and not config.verification.enabled:
+        fact = "nothing can be proved with `verification.enabled = False`"
+        yield Fault(path="$.verification.required", message=fact, hint="leave out one of the two")
+
+
+def _weights_are_kept(config: Config) -> Iterator[Fault]:
+    runs = config.verification.enabled or config.evaluation.enabled
+    if not config.onnx_config.export_params and runs and config.export.mode in ("onnx", "both"):
+        fact = "a file without weights can neither be verified nor evaluated"
+        hint = "leave it out, or switch verification and evaluation off"
+        yield Fault(path="$.onnx_config.export_params", message=fact, hint=hint)
 
 
 def _one_checkpoint(config: Config) -> Iterator[Fault]:
@@ -135,6 +157,8 @@ def _gpu_is_there(config: Config) -> Iterator[Fault]:
             if "cuda" in (scenario.ref_device, scenario.test_device):
                 fact = "asks for 'cuda', but `devices.cuda` is None"
                 yield Fault(path=f"$.verification.scenarios.{mode}[{i}]", message=fact, hint="name 'cuda:N'")
+    if config.export.device == "cuda" and config.devices.cuda is None:
+        yield Fault(path="$.export.device", message="asks for 'cuda', but `devices.cuda` is None", hint="name 'cuda:N'")
     for backend, chosen in config.evaluation.backends.items():
         if chosen.device == "cuda":
             fact = "asks for 'cuda', but `devices.cuda` is None"
@@ -156,6 +180,8 @@ def _set(values: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def _with_options(config: Config, options: Options) -> Config:
+    if options.checkpoint:
+        config = _without_evaluated_checkpoint(config)
     changes: dict[str, Any] = {
         "model": options.model or config.model,
         "model_config": options.model_config or config.model_config,
@@ -172,6 +198,17 @@ def _evaluated_checkpoint(config: Config) -> Path | None:
     """The weights that only `evaluation` names, as older configs do."""
     named = config.evaluation.backends.get(Backend.PYTORCH)
     return (named and named.checkpoint) or config.evaluation.models.get(Backend.PYTORCH)
+
+
+def _without_evaluated_checkpoint(config: Config) -> Config:
+    """The older places say nothing once the command line has named the weights."""
+    models = dict(config.evaluation.models)
+    models.pop(Backend.PYTORCH, None)
+    backends = {
+        backend: attrs.evolve(one, checkpoint=None) if backend is Backend.PYTORCH else one
+        for backend, one in config.evaluation.backends.items()
+    }
+    return attrs.evolve(config, evaluation=attrs.evolve(config.evaluation, models=models, backends=backends))
 
 
 def _on_device(config: Config, device: str) -> Config:

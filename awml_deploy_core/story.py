@@ -17,10 +17,10 @@ from pathlib import Path
 
 from awml_deploy_core import defaults, logs
 from awml_deploy_core.config import Config
-from awml_deploy_core.errors import ConfigError, nearest
-from awml_deploy_core.files import ensure_directory
+from awml_deploy_core.errors import ConfigError, DeployError, nearest
+from awml_deploy_core.files import alone_in, ensure_directory
 from awml_deploy_core.plugins import Loaded, load
-from awml_deploy_core.report import Report, verdict
+from awml_deploy_core.report import Report, Stage, verdict
 from awml_deploy_core.settings import Options, Settings, peek_model, settle
 from awml_deploy_core.stages import STAGES, Job, Progress, Story
 from awml_deploy_core.strict import unstructure
@@ -84,6 +84,8 @@ def stages_of(text: str | None) -> tuple[str, ...]:
     if text is None:
         return STAGES
     asked = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not asked:
+        raise ConfigError("--stages names no stage", hint=f"There are {', '.join(STAGES)}.")
     for word in asked:
         if word not in STAGES:
             near = nearest(word, STAGES)
@@ -96,12 +98,12 @@ def deploy(
     config: Path | str,
     *,
     model: str | None = None,
-    model_config: Path | None = None,
-    checkpoint: Path | None = None,
-    work_dir: Path | None = None,
+    model_config: Path | str | None = None,
+    checkpoint: Path | str | None = None,
+    work_dir: Path | str | None = None,
     device: str | None = None,
     sets: Sequence[str] = (),
-    stages: str | None = None,
+    stages: str | Sequence[str] | None = None,
     trust_checkpoint: bool = False,
     safe_config: bool = False,
     progress: Progress | None = None,
@@ -116,7 +118,7 @@ def deploy(
         work_dir: Overrides `export.work_dir`.
         device: Runs every backend there that can.
         sets: Overrides as `key=value`.
-        stages: Comma-separated; all by default.
+        stages: Names, or one text with commas; all by default.
         trust_checkpoint: Let code in the checkpoint run.
         safe_config: Refuse a config that is Python code.
         progress: Told what is being done, how much of it is done, and of how much.
@@ -128,15 +130,16 @@ def deploy(
         DeployError: There is nothing to report on: the config or the plugin is wrong.
     """
     said = options(
-        sets=tuple(sets),
+        sets=(sets,) if isinstance(sets, str) else tuple(sets),
         model=model,
-        model_config=model_config,
-        checkpoint=checkpoint,
-        work_dir=work_dir,
+        model_config=None if model_config is None else Path(model_config),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        work_dir=None if work_dir is None else Path(work_dir),
         device=device,
         trust_checkpoint=trust_checkpoint,
     )
-    return carry_out(prepare(Path(config), said, stages=stages, safe=safe_config), progress=progress)
+    names = stages if stages is None or isinstance(stages, str) else ",".join(stages)
+    return carry_out(prepare(Path(config), said, stages=names, safe=safe_config), progress=progress)
 
 
 def prepare(config: Path, said: Options, *, stages: str | None = None, safe: bool = False) -> Job:
@@ -150,6 +153,7 @@ def prepare(config: Path, said: Options, *, stages: str | None = None, safe: boo
         config=settled.config,
         notes=notes,
         stages=wanted,
+        named=stages is not None,
         command=tuple(sys.argv),
     )
 
@@ -166,6 +170,7 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
     ensure_directory(job.work_dir)
     log_path = job.config.deploy_log_path
     with (
+        alone_in(job.work_dir),
         logs.to_file(log_path and job.work_dir / log_path),
         tempfile.TemporaryDirectory(prefix=".recording-", dir=job.work_dir) as scratch,
     ):
@@ -178,8 +183,13 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
         build.build_engines(story)
         evaluate.evaluate_variants(story)
         report = told(story, started, time.monotonic() - clock)
-        if "report" in job.stages:
+        try:
             writing.write(report)
+        except DeployError:
+            # What was found out is worth more than the files: it is returned, and says that they are not there.
+            said = error.message + (f" ({error.hint})" if error.hint else "")
+            story.stages.append(Stage(name="report", status="failed", detail=said, exit_code=int(error.exit_code)))
+            report = told(story, started, time.monotonic() - clock)
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from copy import deepcopy
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -49,8 +50,11 @@ def require_sound(model: nn.Module, plugin: str) -> None:
 
 
 def versions(model: nn.Module) -> tuple[int, ...]:
-    """A fingerprint that changes when a weight is changed in place."""
-    return tuple(tensor._version for _, tensor in _tensors(model))  # noqa: SLF001  torch has no public name for it
+    """A fingerprint of the weights themselves: torch's own versions do not see what is written through `.data`."""
+    import torch
+
+    flat = (tensor.detach().contiguous().reshape(-1) for _, tensor in _tensors(model))
+    return tuple(zlib.crc32(tensor.view(torch.uint8).numpy().data) for tensor in flat)
 
 
 def submodule(model: nn.Module, component: str, *, single: bool, plugin: str) -> nn.Module:

@@ -2,23 +2,22 @@
 
 Two rows: reading alone, and reading plus copying every weight into memory of its own, as a network does. The second is
 the honest one for a reader that maps the file and leaves the pages for later.
+
+    python benchmarks/bench_checkpoint.py [REPEATS]
 """
 
 from __future__ import annotations
 
-import json
-import statistics
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from awml_deploy_core.checkpoint import read_checkpoint
+from benchmarks.frame import Row, call, compared, show, turns
 
-REPEATS = 15
 LAYERS = 100
 Tensors = Mapping[str, torch.Tensor]
 
@@ -37,35 +36,33 @@ def theirs(path: Path) -> Tensors:
     return tensors
 
 
-def seconds(read: Callable[[Path], Tensors], path: Path, memory: list[torch.Tensor]) -> float:
-    start = time.perf_counter()
-    tensors = read(path)
-    for target, tensor in zip(memory, tensors.values(), strict=False):
+def read_and_copy(read: Callable[[Path], Tensors], path: Path, memory: list[torch.Tensor]) -> None:
+    """Read, and copy as many tensors as there is memory for."""
+    for target, tensor in zip(memory, read(path).values(), strict=False):
         target.copy_(tensor)
-    return time.perf_counter() - start
 
 
-def measure(name: str, path: Path, memory: list[torch.Tensor]) -> dict[str, Any]:
+def measure(name: str, path: Path, memory: list[torch.Tensor], repeats: int) -> list[Row]:
     for read in (ours, theirs):  # the file is in the page cache for both
-        seconds(read, path, memory)
-    times = [(seconds(ours, path, memory), seconds(theirs, path, memory)) for _ in range(REPEATS)]
-    our_s, their_s = (statistics.median(column) for column in zip(*times, strict=True))
-    return {"name": name, "ours_s": our_s, "theirs_s": their_s, "ratio": our_s / their_s}
+        read_and_copy(read, path, memory)
+    pairs = turns(
+        lambda: call(lambda: read_and_copy(ours, path, memory)),
+        lambda: call(lambda: read_and_copy(theirs, path, memory)),
+        repeats,
+    )
+    return compared(name, pairs)
 
 
-def main() -> None:
+def main(repeats: int = 15) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.pth"
         write(path)
         memory = [torch.zeros(512, 512) for _ in range(LAYERS)]
-        rows = [measure("checkpoint_read", path, []), measure("checkpoint_read_and_copy", path, memory)]
-    print(f"{'':26}{'ours':>10}{'torch.load':>12}{'ratio':>8}")
-    for row in rows:
-        print(f"{row['name']:26}{row['ours_s'] * 1e3:>8.1f}ms{row['theirs_s'] * 1e3:>10.1f}ms{row['ratio']:>8.2f}")
-    for row in rows:
-        print(json.dumps(row))
+        rows = measure("checkpoint-read", path, [], repeats)
+        rows += measure("checkpoint-read-and-copy", path, memory, repeats)
+    show(f"A checkpoint of 100 MB, {repeats} turns", rows, theirs="torch.load")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

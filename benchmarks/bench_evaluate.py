@@ -2,20 +2,18 @@
 
 The same network on the same 200 samples, once with nothing but the session's runs on inputs that lie in memory, once
 as an evaluation: samples read from files, inputs digested, stages timed, predictions kept and scored. Both take turns
-of ten samples, so that a noisy machine disturbs both alike; the best turn of each counts, times the number of turns.
-Rows that end in `-cpu` hold processor time of all threads instead of wall time: what is left to compare on a machine
-that others use too, and the ratio of wall times where the session keeps every core busy.
+of ten samples, so that a noisy machine disturbs both alike. Rows in `-cpu` hold processor time of all threads instead
+of wall time: what is left to compare on a machine that others use too, and the ratio of wall times where the session
+keeps every core busy. Rows in `-least` hold the least of all turns instead of the median.
 
     python benchmarks/bench_evaluate.py [SAMPLES]
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +27,7 @@ from torch import nn
 from awml_deploy_core.evaluate import evaluate
 from awml_deploy_core.records import Component, Frame, Record, Run, Sample
 from awml_deploy_core.tasks import task
+from benchmarks.frame import Row, call, compared, show, turns
 
 SHAPE = (5, 480, 640)
 NAMES = ("miscalibrated", "calibrated")
@@ -100,14 +99,7 @@ def files_in(folder: Path) -> list[Path]:
     return paths
 
 
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall time and processor time."""
-    began = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - began[0], time.process_time() - began[1]
-
-
-def measure(name: str, run: Run, paths: Sequence[Path], count: int, **options: Any) -> list[dict[str, Any]]:
+def measure(name: str, run: Run, paths: Sequence[Path], count: int, **options: Any) -> list[Row]:
     samples = [Sample(id=f"s{i}", load=partial(load, path, i % 2)) for i, path in enumerate(paths)]
     inputs = [np.load(path)[None] for path in paths]
     metrics = task("classification").metrics
@@ -123,15 +115,7 @@ def measure(name: str, run: Run, paths: Sequence[Path], count: int, **options: A
             run("net", input=each)
 
     theirs()
-    turns = [(seconds(ours), seconds(theirs)) for _ in range(count // TURN)]
-    return [
-        row(f"{name}{suffix}", *(min(turn[side][kind] for turn in turns) * len(turns) for side in (0, 1)))
-        for kind, suffix in enumerate(("", "-cpu"))
-    ]
-
-
-def row(name: str, ours: float, theirs: float) -> dict[str, Any]:
-    return {"name": name, "ours_s": round(ours, 3), "theirs_s": round(theirs, 3), "ratio": round(ours / theirs, 4)}
+    return compared(name, turns(lambda: call(ours), lambda: call(theirs), count // TURN))
 
 
 def main(count: int = 200) -> None:
@@ -148,12 +132,8 @@ def main(count: int = 200) -> None:
             *measure("evaluate-no-digest", run, paths, count, digest_inputs=None),
             *measure("evaluate-no-overlap", run, paths, count, prefetch=0),
         ]
-    print(f"{count} samples of {SHAPE} through a residual network in ONNX Runtime, {THREADS} threads")
-    print(f"{'':25}{'evaluation':>12}{'runs alone':>12}{'ratio':>8}")
-    for each in results:
-        print(f"{each['name']:25}{each['ours_s']:10.3f} s{each['theirs_s']:10.3f} s{each['ratio']:8.3f}")
-    for each in results:
-        print(json.dumps(each))
+    title = f"{TURN} samples of {SHAPE} in ONNX Runtime, {THREADS} threads, {count // TURN} turns"
+    show(title, results, ours="evaluation", theirs="runs alone")
 
 
 if __name__ == "__main__":

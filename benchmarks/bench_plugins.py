@@ -1,22 +1,21 @@
 """How long a user waits for `--help` and `plugins`, as whole processes.
 
-The yardstick is `polygraphy --help`, a tool that the same users start every day; for the scan of installed metadata it
-is the same command without the additional distributions. Runs are interleaved, so that a busy machine slows both.
+The yardstick of `help-polygraphy` and `plugins-polygraphy` is `polygraphy --help`, a tool that the same users start
+every day. That of `plugins-200-more`, which is `plugins --no-load` among 200 more distributions, is the same command
+without them. Runs are interleaved, so that a busy machine slows both.
 
     python benchmarks/bench_plugins.py [RUNS]
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
+
+from benchmarks.frame import Row, compared, process, show, turns
 
 Side = tuple[Sequence[str], Mapping[str, str]]
 
@@ -39,21 +38,15 @@ def install(site: Path, count: int) -> None:
             (info / "entry_points.txt").write_text(f"[awml_deploy]\nmodel{number} = synthetic_{number}.hooks\n")
 
 
-def seconds(side: Side) -> float:
-    command, variables = side
-    start = time.perf_counter()
-    subprocess.run(command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
+def measure(name: str, ours: Side, theirs: Side, runs: int) -> list[Row]:
+    """Interleaved runs; the first pair only warms the file cache."""
+    pairs = turns(
+        lambda: process(ours[0], variables=ours[1]), lambda: process(theirs[0], variables=theirs[1]), runs + 1
+    )
+    return compared(name, pairs[1:])
 
 
-def measure(name: str, ours: Side, theirs: Side, runs: int) -> dict[str, str | float]:
-    """Medians of interleaved runs; the first pair only warms the file cache."""
-    times = [(seconds(ours), seconds(theirs)) for _ in range(runs + 1)][1:]
-    mine, other = (median(column) for column in zip(*times, strict=True))
-    return {"name": name, "ours_s": round(mine, 4), "theirs_s": round(other, 4), "ratio": round(mine / other, 3)}
-
-
-def main(runs: int) -> None:
+def main(runs: int = 15) -> None:
     with tempfile.TemporaryDirectory() as folder:
         install(Path(folder), 200)
         paths = filter(None, (os.environ.get("PYTHONPATH"), folder))
@@ -61,16 +54,12 @@ def main(runs: int) -> None:
         polygraphy: Side = ([THEIRS, "--help"], {})
         listing = [OURS, "plugins", "--no-load"]
         rows = [
-            measure("awml-deploy --help / polygraphy --help", ([OURS, "--help"], {}), polygraphy, runs),
-            measure("awml-deploy plugins / polygraphy --help", ([OURS, "plugins"], {}), polygraphy, runs),
-            measure("plugins --no-load, 200 more distributions / without", (listing, full), (listing, {}), runs),
+            *measure("help-polygraphy", ([OURS, "--help"], {}), polygraphy, runs),
+            *measure("plugins-polygraphy", ([OURS, "plugins"], {}), polygraphy, runs),
+            *measure("plugins-200-more", (listing, full), (listing, {}), runs),
         ]
-    print(f"{'':<54}{'ours':>9}{'theirs':>9}{'ratio':>7}")
-    for row in rows:
-        print(f"{row['name']:<54}{row['ours_s']:>8.3f}s{row['theirs_s']:>8.3f}s{row['ratio']:>7.2f}")
-    for row in rows:
-        print(json.dumps(row))
+    show(f"Short commands as whole processes, {runs} turns", rows)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    main(*map(int, sys.argv[1:]))

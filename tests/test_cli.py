@@ -17,7 +17,7 @@ import pytest
 
 from awml_deploy_core import logs
 from awml_deploy_core.cli import cli
-from awml_deploy_core.ending import Terminated, end
+from awml_deploy_core.ending import Terminated, Unread, end
 from awml_deploy_core.errors import ConfigError, DeployError, ExitCode
 
 Run = Callable[..., tuple[int, str, str]]
@@ -117,6 +117,12 @@ def test_an_error_goes_to_stderr_and_as_json_to_stdout_too(run: Run) -> None:
     assert error["error"]["message"] in err
 
 
+@pytest.mark.parametrize("arguments", [["--modle", "x", "--json"], ["run", "--json"]])
+def test_a_script_finds_one_document_also_after_a_wrong_command_line(run: Run, arguments: list[str]) -> None:
+    code, out, _ = run(*arguments)
+    assert code == json.loads(out)["error"]["exit_code"] == 2
+
+
 def test_v_shows_the_cause_and_only_v_does(run: Run, config: Path) -> None:
     config.write_text("x = 1 / 0\n")
     quiet = run("config", "check", config)
@@ -130,7 +136,7 @@ def test_v_shows_the_cause_and_only_v_does(run: Run, config: Path) -> None:
     [
         (["--modle", "x", "c.py"], "--model"),
         (["run"], "Missing argument"),
-        (["config", "shwo"], "show"),
+        (["config", "shwo"], "No such command 'shwo'"),
         (["--model"], "requires an argument"),
     ],
 )
@@ -163,6 +169,8 @@ def raising(error: BaseException) -> Callable[[], Any]:
         (click.Abort(), 130, "interrupted"),
         (Terminated(), 143, "terminated"),
         (click.UsageError("bad"), 2, "bad"),
+        (Unread(), 0, ""),
+        (Unread(7), 7, ""),
     ],
 )
 def test_every_ending_has_its_code_and_its_words(
@@ -198,7 +206,7 @@ def test_a_reader_that_closes_early_is_no_error() -> None:
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -287,3 +287,56 @@ def test_an_interrupted_run_leaves_nothing_half_done(
     left = {str(path.relative_to(tmp_path / "work")) for path in (tmp_path / "work").rglob("*")}
     whole = {"deployment.log"} | ({"onnx", "onnx/toy.onnx"} if stage == "evaluate" else {"onnx"} & left)
     assert left == whole
+
+
+# ---------------------------------------------------------------- what a tester found
+
+
+def test_a_plugin_that_exits_is_a_failure(toy: Callable[..., Report]) -> None:
+    report = toy(broken="exit")
+    assert report.exit_code == 1
+    assert "sys.exit(0)" in next(stage.detail for stage in report.stages if stage.exit_code)
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_proved(toy: Callable[..., Report], monkeypatch: Any) -> None:
+    from awml_deploy_core.stages import verify
+
+    genuine = verify.verify_ladder
+
+    def replaced(story: Any) -> None:
+        path = story.variant("onnx").artifacts[0].path
+        path.write_bytes(path.read_bytes() + b"\0")
+        genuine(story)
+
+    monkeypatch.setattr(verify, "verify_ladder", replaced)
+    report = toy()
+    assert report.exit_code == 8
+    assert "toy.onnx was changed while this run was using it" in "".join(stage.detail for stage in report.stages)
+
+
+def test_who_names_the_verification_wants_it_done(toy: Callable[..., Report]) -> None:
+    report = toy({"export": {"mode": "none"}}, stages="verify")
+    assert (report.status, report.exit_code) == ("failed", 6)
+
+
+def test_a_report_that_cannot_be_written_is_still_returned(toy: Callable[..., Report], tmp_path: Path) -> None:
+    (tmp_path / "work/report.json/inside").mkdir(parents=True)
+    report = toy(stages="export")
+    assert report.exit_code == 3
+    assert report.stages[-1].name == "report"
+    assert "report.json" in report.stages[-1].detail
+
+
+def test_engines_that_are_demanded_are_missed(toy: Callable[..., Report]) -> None:
+    report = toy({"evaluation": {"backends": {"onnx": {}, "tensorrt": {"enabled": True}}}})
+    assert report.exit_code == 3
+    assert [one.variant for one in report.evaluations if one.records] == ["onnx"]
+
+
+def test_texts_will_do_where_the_function_wants_paths(toy: Callable[..., Report], tmp_path: Path) -> None:
+    work = tmp_path / "other"
+    report = toy(
+        work_dir=str(work), checkpoint=str(tmp_path / "toy.pth"), sets="evaluation.num_samples=2", stages=["export"]
+    )
+    assert (work / "onnx/toy.onnx").is_file()
+    assert report.config["evaluation"]["num_samples"] == 2

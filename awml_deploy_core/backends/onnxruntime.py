@@ -54,12 +54,7 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
         ArtifactError: If the file cannot be loaded.
         RequirementError: If the provider is not there or gave way to another.
     """
-    provider = PROVIDERS[device.kind]
-    if provider not in ort.get_available_providers():
-        raise RequirementError(
-            f"component {name}: ONNX Runtime {ort.__version__} has no {provider} for {device}",
-            hint="Install onnxruntime-gpu instead of onnxruntime, or choose the device cpu.",
-        )
+    provider = require_provider(device, f"component {name}")
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what matters is raised; the rest would break into the progress
     options.intra_op_num_threads = threads or 0
@@ -80,6 +75,21 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
             hint="CUDA, cuDNN and onnxruntime-gpu must fit each other; see ONNX Runtime's table of versions.",
         )
     return session
+
+
+def require_provider(device: Device, name: str) -> str:
+    """The provider for a device.
+
+    Raises:
+        RequirementError: If this ONNX Runtime was built without it.
+    """
+    provider = PROVIDERS[device.kind]
+    if provider not in ort.get_available_providers():
+        raise RequirementError(
+            f"{name}: ONNX Runtime {ort.__version__} has no {provider} for {device}",
+            hint="Install onnxruntime-gpu instead of onnxruntime, or choose the device cpu.",
+        )
+    return provider
 
 
 def run_file(session: Any, device: Device, inputs: Tensors, name: str) -> Tensors:

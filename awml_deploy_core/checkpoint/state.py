@@ -91,4 +91,6 @@ def _hint(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor])
     for prefix in ("module.", "model.", "_orig_mod."):
         if not set(given) <= set(wanted) and {name.removeprefix(prefix) for name in given} & set(wanted) - set(given):
             return f"Names begin with {prefix!r}; `checkpoint.state(strip={prefix!r})` takes it off."
+    if {name: tensor.shape for name, tensor in given.items()} == {name: t.shape for name, t in wanted.items()}:
+        return "Names and shapes fit. Take an earlier checkpoint; this training diverged."
     return "Is it the checkpoint of this model, of this size and with this number of classes?"

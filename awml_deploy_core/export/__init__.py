@@ -126,7 +126,7 @@ def export_onnx(
         )
         try:
             held = first_that_holds(task, exporters)
-            model = onnx.load(held.path)
+            model = held.model
             graph.cap_ir(model, max_ir_version)
         except Unfit as error:
             raise LoadError(f"component {component.name} cannot be exported: {error}", hint=error.hint) from error

@@ -40,7 +40,7 @@ class Held:
     """A graph that computes what the network computes; `doubt` is what verification must judge."""
 
     exporter: Exporter
-    path: Path
+    model: onnx.ModelProto
     notes: Sequence[str] = ()
     doubt: str | None = None
 
@@ -62,7 +62,7 @@ def first_that_holds(task: Task, exporters: Sequence[Exporter]) -> Held:
             continue
         doubts = [f"{exporter}: {held.doubt}; verification is to judge"] if held.doubt else []
         fallbacks = [f"{name} was given up: {error}; {exporter} was used" for name, error in refused]
-        return Held(exporter=exporter, path=held.path, notes=[*fallbacks, *held.notes, *doubts])
+        return Held(exporter=exporter, model=held.model, notes=[*fallbacks, *held.notes, *doubts])
     reasons = "; ".join(f"{name}: {reason}" for reason, name in _grouped(refused).items())
     raise Unfit(reasons, refused[-1][1].hint) from refused[-1][1]
 
@@ -88,49 +88,58 @@ def _traced(task: Task, exporter: Exporter) -> Held:
         external=task.external,
     )
     model = onnx.load(raw)
+    raw.unlink()
     _settle(task, model)
-    graph.write(model, path, external=task.external)
     foreign = graph.foreign_domains(model)
     if foreign:
         note = f"not checked in ONNX Runtime, not simplified: it lacks the operators of {', '.join(foreign)}"
-        return Held(exporter=exporter, path=path, notes=[*notes, note])
-    best, more, doubt = _checked(task, path)
-    return Held(exporter=exporter, path=best, notes=[*notes, *more], doubt=doubt)
+        return Held(exporter=exporter, model=model, notes=[*notes, note])
+    best, more, doubt = _checked(task, model, path)
+    return Held(exporter=exporter, model=best, notes=[*notes, *more], doubt=doubt)
 
 
-def _checked(task: Task, path: Path) -> tuple[Path, list[str], str | None]:
+def _checked(task: Task, model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, list[str], str | None]:
     """Hold a graph against the network, simplified where that computes the same.
 
     The simplified form is run first: one that agrees closely with the network leaves nothing to be found out about
     the form that it was made from.
 
     Returns:
-        The file to take, notes, and a doubt.
+        The graph to take, notes, and a doubt.
     """
-    simpler, trouble = _simplified(task, path) if task.simplify else (None, None)
-    if simpler and not _misses(task, simpler, [probe.outputs for probe in task.probes]):
+    simpler, trouble = _simplified(task, model) if task.simplify else (None, None)
+    if simpler and not _misses(task, simpler, path, [probe.outputs for probe in task.probes]):
         return simpler, [], None
+    _write(task, model, path)
     run = check.open_graph(path, task.component)
     answers, doubt = check.require(run, task.component, task.module, task.probes)
     if simpler:
-        trouble = _misses(task, simpler, answers)
-    return (path, [f"left unsimplified: {trouble}"], doubt) if trouble else (simpler or path, [], doubt)
+        trouble = _misses(task, simpler, path, answers)
+    return (model, [f"left unsimplified: {trouble}"], doubt) if trouble else (simpler or model, [], doubt)
 
 
-def _simplified(task: Task, path: Path) -> tuple[Path | None, str | None]:
-    """A simpler form of a graph beside it, or why there is none."""
-    simpler = path.with_suffix(".slim.onnx")
+def _simplified(task: Task, model: onnx.ModelProto) -> tuple[onnx.ModelProto | None, str | None]:
+    """A simpler form of a graph, or why there is none."""
     try:
-        model = slim(path, folding=task.folding)
-        _settle(task, model)
+        simpler = slim(model, folding=task.folding)
+        _settle(task, simpler)
     except Unfit as error:
         return None, str(error)
-    graph.write(model, simpler, external=task.external)
     return simpler, None
 
 
-def _misses(task: Task, path: Path, wanted: Sequence[Tensors]) -> str | None:
+def _write(task: Task, model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph for a session; a copy where weights go beside it, because that takes them out of the graph."""
+    if task.external:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        model = copy
+    graph.write(model, path, external=task.external)
+
+
+def _misses(task: Task, model: onnx.ModelProto, path: Path, wanted: Sequence[Tensors]) -> str | None:
     """How a graph differs from these answers, in words."""
+    _write(task, model, path)
     try:
         run = check.open_graph(path, task.component)
         for probe, answer in zip(task.probes, wanted, strict=True):

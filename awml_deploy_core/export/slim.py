@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 import onnx
 
 from awml_deploy_core.export.trace import Unfit, hushed
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 __all__ = ["slim"]
 
 
-def slim(path: Path, *, folding: bool) -> onnx.ModelProto:
-    """Simplify an ONNX file.
+def slim(model: onnx.ModelProto, *, folding: bool) -> onnx.ModelProto:
+    """Simplify a graph; the given one is left as it is.
 
     Raises:
         Unfit: If onnxslim fails.
@@ -24,7 +20,7 @@ def slim(path: Path, *, folding: bool) -> onnx.ModelProto:
     with hushed(io.StringIO()):
         import onnxslim
 
-        model, skipped = onnx.load(path), None if folding else ["constant_folding"]
+        skipped = None if folding else ["constant_folding"]
         try:
             simpler: onnx.ModelProto = onnxslim.slim(model, skip_optimizations=skipped)
         except Exception as error:

@@ -21,7 +21,7 @@ Word = Literal["passed", "failed", "skipped", "unverified"]
 class Stage:
     """One stage of a run: how it ended, how long it took, and what there is to say."""
 
-    name: Literal["load", "record", "export", "verify", "build", "evaluate"]
+    name: Literal["load", "record", "export", "verify", "build", "evaluate", "report"]
     status: Word
     seconds: float = 0.0
     detail: str = ""

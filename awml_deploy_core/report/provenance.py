@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 PACKAGES = ("awml-deploy-core", "numpy", "onnx", "onnxruntime", "onnxscript", "onnxslim", "torch")
 
 
-@lru_cache(maxsize=1)
 def environment() -> dict[str, str]:
-    """Versions and machine, by name."""
+    """Versions, machine and threads, by name."""
+    torch = sys.modules.get("torch")
+    return {**_machine(), "threads": str(torch.get_num_threads()) if torch else "not asked"}
+
+
+@lru_cache(maxsize=1)
+def _machine() -> dict[str, str]:
     found = {name: _version(name) for name in PACKAGES}
     return {
         **found,

@@ -48,9 +48,17 @@ _RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _LINED = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
 
 
-def console() -> Console:
+class _Patient(Console):
+    """A console whose reader may leave: the run goes on without words."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing any more."""
+        self.quiet = True
+
+
+def console(*, quiet: bool = False) -> Console:
     """Where words for people go; stdout is for programs."""
-    return Console(stderr=True)
+    return _Patient(stderr=True, quiet=quiet)
 
 
 def show(report: Report, console: Console) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from awml_deploy_core.config import Config
-from awml_deploy_core.errors import DeployError
+from awml_deploy_core.errors import DeployError, ExitCode
 from awml_deploy_core.judge import Verification
 from awml_deploy_core.overrides import Graph
 from awml_deploy_core.plugins import Loaded
@@ -37,18 +37,24 @@ Progress = Callable[[str, int, int], None]
 
 @frozen(kw_only=True, eq=False)
 class Job:
-    """What a run is about: the plugin, its settings, and which stages were asked for."""
+    """What a run is about: the plugin, its settings, which stages were asked for, and whether by name."""
 
     plugin: Loaded
     config: Config
     notes: tuple[str, ...] = ()
     stages: tuple[str, ...] = STAGES
+    named: bool = False
     command: tuple[str, ...] = ()
 
     @property
     def exports(self) -> bool:
         """Whether ONNX files are made."""
         return "export" in self.stages and self.config.export.mode in ("onnx", "both")
+
+    @property
+    def verifies(self) -> bool:
+        """Whether variants are held against each other."""
+        return "verify" in self.stages and self.config.verification.enabled
 
     @property
     def work_dir(self) -> Path:
@@ -99,6 +105,11 @@ def stage(story: Story, name: Any, *, skip: Skip | None = None) -> Iterator[list
     except Unmet as unmet:
         status, code = unmet.status, unmet.code
         said.append(str(unmet))
+    except SystemExit as error:
+        # Code of a plugin must not end a run as if all were well.
+        status, code = "failed", int(ExitCode.BUG)
+        said.append(f"the plugin, or what it uses, called sys.exit({error.code})")
+        log.debug("%s failed:", name, exc_info=error)
     except DeployError as error:
         status, code = "failed", int(error.exit_code)
         said.append(error.message + (f" ({error.hint})" if error.hint else ""))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from awml_deploy_core import ladder
 from awml_deploy_core.config import Backend, Config, Gate
-from awml_deploy_core.errors import ArtifactError, ConfigError, ExitCode, RequirementError, nearest
+from awml_deploy_core.errors import ArtifactError, ConfigError, DeployError, ExitCode, RequirementError, nearest
 from awml_deploy_core.records import Evaluation, Metrics, Record, Skip, Variant
 from awml_deploy_core.report import Crossing
-from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, stage
+from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
 
 if TYPE_CHECKING:
     from awml_deploy_core.evaluate import Evaluated
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 def evaluate_variants(story: Story) -> None:
     """Run every enabled variant over the same samples and hold the gates."""
     job = story.job
+    if failed(story, "load"):
+        with stage(story, "evaluate", skip=Skip(reason="parent failed")):
+            return
     if "evaluate" not in job.stages or not job.config.evaluation.enabled:
         reason = "not asked" if job.config.evaluation.enabled else "disabled"
         with stage(story, "evaluate", skip=Skip(reason=reason)):  # type: ignore[arg-type]  # both are reasons
@@ -27,19 +30,31 @@ def evaluate_variants(story: Story) -> None:
     from awml_deploy_core.evaluate import prove_equal
 
     with stage(story, "evaluate") as said:
+        failures: list[DeployError] = []
         for variant, skip in enabled_variants(story):
+            if isinstance(skip, DeployError):
+                failures.append(skip)
+                continue
             if skip is not None:
                 story.skipped.append(Evaluation(variant=variant.name, records=0, skipped=skip))
                 said.append(f"{variant.name} skipped ({skip.reason})")
                 continue
-            done = evaluated(story, variant)
+            try:
+                done = evaluated(story, variant)
+            except DeployError as error:
+                failures.append(error)
+                continue
             story.evaluated.append(done)
             figures = done.evaluation.metrics
             if figures is not None:
                 value = figures.values[figures.primary]
                 said.append(f"{variant.name}: {figures.primary} {'undefined' if value is None else f'{value:.4f}'}")
+        if failures:
+            raise failures[0]
         if not story.evaluated:
-            raise Unmet("skipped", 0, "no variant could be evaluated")
+            gated = bool(job.config.evaluation.gates)
+            code = ExitCode.EVALUATION if gated else ExitCode.OK
+            raise Unmet("failed" if gated else "skipped", code, "no variant could be evaluated")
         story.unequal = prove_equal({one.evaluation.variant: one.digests for one in story.evaluated})
         story.crossings.extend(gates_crossed(job.config, [one.evaluation for one in story.evaluated]))
         if story.crossings:
@@ -48,7 +63,7 @@ def evaluate_variants(story: Story) -> None:
             raise Unmet("failed", ExitCode.EVALUATION, fact)
 
 
-def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | None]]:
+def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | DeployError | None]]:
     """The variants to evaluate on their devices, or why one cannot be.
 
     Raises:
@@ -60,17 +75,23 @@ def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | None]]:
         if (wanted is None and settings.backends) or (wanted is not None and wanted.enabled is False):
             continue
         found = story.variant(names.get(backend, "engine"))
-        demanded = wanted is not None and (wanted.required or (wanted.enabled is True and backend in names))
+        demanded = wanted is not None and (wanted.required or wanted.enabled is True)
         if found is None:
             skip = _absent(backend)
             if wanted is None:
                 continue
-            if demanded:
-                raise ArtifactError(f"evaluation.backends.{backend.value}: {skip.reason}", hint="Export first.")
-            yield Variant(name=names.get(backend, "engine"), backend=backend.value), skip
+            absent = Variant(name=names.get(backend, "engine"), backend=backend.value)
+            yield absent, _demand(backend, skip) if demanded else skip
             continue
         variant = ladder.on_device(found, wanted.device if wanted else None, story.job.config.devices.cuda)
         yield variant, _unreachable(variant, demanded=demanded)
+
+
+def _demand(backend: Backend, skip: Skip) -> DeployError:
+    where = f"evaluation.backends.{backend.value} is demanded"
+    if backend is Backend.TENSORRT:
+        return RequirementError(f"{where}, but {skip.detail}", hint="Say `enabled = 'auto'` to do without.")
+    return ArtifactError(f"{where}, but there is {skip.reason}", hint="Export first, or say `enabled = 'auto'`.")
 
 
 def _absent(backend: Backend) -> Skip:
@@ -79,15 +100,18 @@ def _absent(backend: Backend) -> Skip:
     return Skip(reason="no checkpoint" if backend is Backend.PYTORCH else "no artifact")
 
 
-def _unreachable(variant: Variant, *, demanded: bool) -> Skip | None:
-    from awml_deploy_core.backends import parse_device
+def _unreachable(variant: Variant, *, demanded: bool) -> Skip | RequirementError | None:
+    from awml_deploy_core.backends import onnxruntime, parse_device
     from awml_deploy_core.backends.runner import require_device
 
     try:
-        require_device(parse_device(variant.device), variant.name)
+        device = parse_device(variant.device)
+        require_device(device, variant.name)
+        if variant.backend == Backend.ONNX.value:
+            onnxruntime.require_provider(device, variant.name)
     except RequirementError as error:
         if demanded:
-            raise
+            return error
         return Skip(reason="no device", detail=error.message)
     return None
 

@@ -22,9 +22,8 @@ def export_graphs(story: Story) -> None:
             return
     from awml_deploy_core.export import export_onnx
 
-    story.variants.append(
-        Variant(name="exported", backend="pytorch", device=job.config.export.device, parent="trained")
-    )
+    exported = Variant(name="exported", backend="pytorch", parent="trained")
+    story.variants.append(ladder.on_device(exported, job.config.export.device, job.config.devices.cuda))
     checkpoint = sha256_file(job.config.checkpoint_path) if job.config.checkpoint_path else None
     settings = job.config.onnx_config
     artifacts: list[Artifact] = []

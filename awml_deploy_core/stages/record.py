@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from awml_deploy_core import ladder
-from awml_deploy_core.config import Backend
+from awml_deploy_core.config import Backend, ModelIO
 from awml_deploy_core.errors import ConfigError, LoadError, nearest
 from awml_deploy_core.records import Call, Sample, Variant
 from awml_deploy_core.stages import Job, Story, failed, stage
@@ -19,6 +19,8 @@ def load_all(story: Story) -> None:
     with stage(story, "load") as said:
         story.graphs = ladder.describe(job.plugin, job.config)
         story.samples = ladder.load_samples(job.plugin, job.config)
+        if len(story.graphs) > 1 and job.config.model_io != ModelIO():
+            story.notes.append("`model_io` is ignored: it is for models with one graph; use `components.<name>.io`.")
         said.append(f"{len(story.samples)} samples, {len(story.graphs)} component{'s' * (len(story.graphs) > 1)}")
         path = job.config.checkpoint_path
         if path is not None and needs_network(job):
@@ -27,7 +29,8 @@ def load_all(story: Story) -> None:
             story.network = ladder.load_network(job.plugin, job.config, story.graphs)
             weights = sum(parameter.numel() for parameter in story.network.model.parameters())
             said.append(f"{weights:,} weights from {path.name}")
-            story.variants.append(Variant(name="trained", backend="pytorch", device=job.config.export.device))
+            trained = Variant(name="trained", backend="pytorch")
+            story.variants.append(ladder.on_device(trained, job.config.export.device, job.config.devices.cuda))
 
 
 def _no_checkpoint(path: Path) -> LoadError:
@@ -41,13 +44,12 @@ def needs_network(job: Job) -> bool:
     evaluates = "evaluate" in job.stages and job.config.evaluation.enabled
     chosen_backends = job.config.evaluation.backends
     trained = chosen_backends[Backend.PYTORCH].enabled if Backend.PYTORCH in chosen_backends else not chosen_backends
-    verifies = "verify" in job.stages and job.config.verification.enabled
-    return job.exports or verifies or bool(evaluates and trained)
+    return job.exports or job.verifies or bool(evaluates and trained)
 
 
 def record_calls(story: Story) -> None:
     """Run the trained network on real samples and keep every call for the checks to come."""
-    if story.network is None or failed(story, "load"):
+    if story.network is None or failed(story, "load") or not (story.job.exports or story.job.verifies):
         return
     from awml_deploy_core import tree
     from awml_deploy_core.record import record
@@ -70,6 +72,10 @@ def record_calls(story: Story) -> None:
         network.require_unchanged("a forward pass")
         story.examples.update(recording.examples)
         story.recorded = recording.samples
+        if len(recording.samples) < count:
+            story.notes.append(
+                f"{count} samples were to be compared, from index {start} there are {len(recording.samples)}."
+            )
         said.append(f"{len(story.calls)} calls on {len(recording.samples)} samples")
 
 

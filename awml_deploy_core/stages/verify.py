@@ -13,7 +13,8 @@ from awml_deploy_core import judge, ladder
 from awml_deploy_core.config import Backend
 from awml_deploy_core.errors import ExitCode, PluginError, RequirementError
 from awml_deploy_core.records import Comparison, Run, Skip, Variant
-from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, stage
+from awml_deploy_core.report import proof
+from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
 from awml_deploy_core.stages.record import recorded_calls
 
 
@@ -30,6 +31,9 @@ class Pair:
 def verify_ladder(story: Story) -> None:
     """Hold every rung against its parent and against `trained`, or follow the config's scenarios."""
     config = story.job.config.verification
+    if failed(story, "load"):
+        with stage(story, "verify", skip=Skip(reason="parent failed")):
+            return
     if "verify" not in story.job.stages or not config.enabled:
         reason = "not asked" if config.enabled else "disabled"
         with stage(story, "verify", skip=Skip(reason=reason)):  # type: ignore[arg-type]  # both are reasons
@@ -41,13 +45,16 @@ def verify_ladder(story: Story) -> None:
         counts = {word: count for word, count in story.verification.counts.items() if count}
         said.append(", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to compare")
         code = judge.exit_code(story.verification)
+        required = config.required or story.job.named  # who names a stage wants to have it done
+        if required and story.verification.status != "passed":
+            code = ExitCode.VERIFICATION
         if code or story.verification.status != "passed":
             raise Unmet(story.verification.status, code, worst(story.verification))
-        passed = {one.candidate for one in checks if one.status == "passed"}
-        unproved = [each.name for each in story.variants if each.artifacts and each.name not in passed]
+        proved = proof.verified(story.verification)
+        unproved = [each.name for each in story.variants if each.artifacts and each.name not in proved]
         if unproved:
-            code = ExitCode.VERIFICATION if config.required else ExitCode.OK
-            raise Unmet("unverified", code, f"{', '.join(unproved)} was held against nothing")
+            code = ExitCode.VERIFICATION if required else ExitCode.OK
+            raise Unmet("unverified", code, f"{', '.join(unproved)} was held against nothing that leads to trained")
 
 
 def worst(verification: judge.Verification) -> str:

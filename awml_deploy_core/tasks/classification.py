@@ -57,9 +57,13 @@ def metrics(records: Sequence[Record], class_names: Sequence[str]) -> Metrics:
 
 
 def agree(reference: Any, candidate: Any) -> Agreement:
-    """Whether the labels are the same; `distances` holds the largest difference of a score."""
-    same = int(reference["label"]) == int(candidate["label"])
+    """Whether the labels are the same; `distances` holds the largest difference of a score.
+
+    Scores that are no numbers agree with nothing, each other included.
+    """
     ours, theirs = _scores(reference), _scores(candidate)
+    sound = bool(np.isfinite(ours).all() and np.isfinite(theirs).all())
+    same = sound and int(reference["label"]) == int(candidate["label"])
     far = float(np.abs(ours - theirs).max(initial=0.0)) if ours.shape == theirs.shape else float("inf")
     return Agreement(matched=int(same), unmatched=int(not same), score=float(same), distances={"scores": far})
 

@@ -65,7 +65,7 @@ def samples(config: Config) -> list[Sample]:
         raise ConfigError("runtime_io.info_pkl is needed: it names the calibration info file", hint=hint)
     images, points = io.img_prefix or io.data_root or Path(), io.data_root or io.img_prefix or Path()
     found = []
-    for entry in entries(path, images, points):
+    for entry in entries(path, images, points, trust=config.trust_checkpoint):
         for label, word in ((CALIBRATED, "calibrated"), (MISCALIBRATED, "miscalibrated")):
             load = partial(_load, entry, label, config.noise_seed)
             found.append(Sample(id=f"{entry.name}:{word}", load=load, files=[entry.image, entry.points]))
@@ -75,9 +75,9 @@ def samples(config: Config) -> list[Sample]:
 # ---------------------------------------------------------------- the info file
 
 
-def entries(path: Path, images: Path, points: Path) -> list[Entry]:
+def entries(path: Path, images: Path, points: Path, *, trust: bool = False) -> list[Entry]:
     """The checked content of an info file; `images` and `points` are the folders that its paths start from."""
-    content = read_info(path)
+    content = read_info(path, trust=trust)
     listed = content.get("data_list") if isinstance(content, Mapping) else None
     if not isinstance(listed, list | tuple):
         raise LoadError(f"{path}: holds no data_list, so it is no info file", hint="Name the pickle that AWML wrote.")
@@ -221,7 +221,17 @@ def read_points(path: Path, columns: int) -> Array:
             f"{path}: has {len(data)} bytes, which is no whole number of points of {columns} float32",
             hint="The file is cut off, or num_pts_feats of the info file is wrong.",
         )
-    return np.frombuffer(data, "<f4").reshape(-1, columns)
+    points = np.frombuffer(data, "<f4").reshape(-1, columns)
+    if not len(points):
+        raise LoadError(f"{path}: has no points", hint="Was the file copied whole? An empty scan says nothing.")
+    broken = ~np.isfinite(points[:, :3]).all(axis=1)
+    if broken.any():
+        raise LoadError(
+            f"{path}: {int(broken.sum())} of {len(points)} points have no finite place, the first is point "
+            f"{int(broken.argmax())}",
+            hint="Remove such points, or take the sample out of the data set.",
+        )
+    return points
 
 
 def _bytes(path: Path, what: str, hint: str) -> bytes:
