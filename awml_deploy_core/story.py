@@ -8,10 +8,12 @@ A stage that fails is a result: what does not depend on it still runs, and the r
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -171,6 +173,7 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
     log_path = job.config.deploy_log_path
     with (
         alone_in(job.work_dir),
+        swept(job.work_dir),
         logs.to_file(log_path and job.work_dir / log_path),
         tempfile.TemporaryDirectory(prefix=".recording-", dir=job.work_dir) as scratch,
     ):
@@ -185,12 +188,20 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
         report = told(story, started, time.monotonic() - clock)
         try:
             writing.write(report)
-        except DeployError:
+        except DeployError as error:
             # What was found out is worth more than the files: it is returned, and says that they are not there.
             said = error.message + (f" ({error.hint})" if error.hint else "")
             story.stages.append(Stage(name="report", status="failed", detail=said, exit_code=int(error.exit_code)))
             report = told(story, started, time.monotonic() - clock)
     return report
+
+
+@contextmanager
+def swept(folder: Path) -> Iterator[None]:
+    """Remove what a run that was killed had recorded; nobody else is at work in the folder."""
+    for left in folder.glob(".recording-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    yield
 
 
 # ---------------------------------------------------------------- the report

@@ -78,7 +78,7 @@ def test_a_sound_model_passes_every_stage(toy: Callable[..., Report], tmp_path: 
     assert report.unequal == ()
     for name in ("report.json", "report.md", "manifest.json", "deployment.log", "onnx/toy.onnx"):
         assert (tmp_path / "work" / name).is_file(), name
-    assert sorted(path.name for path in (tmp_path / "work").iterdir() if path.name.startswith(".")) == []
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.name.startswith(".")] == [".lock"]
 
 
 def test_the_file_says_what_it_was_made_from(toy: Callable[..., Report], tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_an_interrupted_run_leaves_nothing_half_done(
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said
     left = {str(path.relative_to(tmp_path / "work")) for path in (tmp_path / "work").rglob("*")}
-    whole = {"deployment.log"} | ({"onnx", "onnx/toy.onnx"} if stage == "evaluate" else {"onnx"} & left)
+    whole = {".lock", "deployment.log"} | ({"onnx", "onnx/toy.onnx"} if stage == "evaluate" else {"onnx"} & left)
     assert left == whole
 
 
@@ -340,3 +340,9 @@ def test_texts_will_do_where_the_function_wants_paths(toy: Callable[..., Report]
     )
     assert (work / "onnx/toy.onnx").is_file()
     assert report.config["evaluation"]["num_samples"] == 2
+
+
+def test_what_a_killed_run_recorded_is_swept_away(toy: Callable[..., Report], tmp_path: Path) -> None:
+    (tmp_path / "work/.recording-dead").mkdir(parents=True)
+    toy(stages="export")
+    assert not (tmp_path / "work/.recording-dead").exists()

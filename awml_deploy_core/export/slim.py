@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-
-import onnx
+from typing import TYPE_CHECKING
 
 from awml_deploy_core.export.trace import Unfit, hushed
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["slim"]
 

