@@ -218,6 +218,8 @@ class OnnxConfig:
         decode_in_inference: Put the decoding of boxes into the graph, where the plugin can.
         exporter: `dynamo`, `torchscript`, or `auto`, which tries the former, checks the result and falls back.
         max_ir_version: Largest IR version that the receiving runtime reads.
+        external_data: `inline` keeps the weights in the file, `external` puts them beside it into `.onnx.data`; `auto`
+            keeps them as long as they fit.
     """
 
     opset_version: int = field(default=17, validator=at_least(7))
@@ -231,6 +233,7 @@ class OnnxConfig:
     decode_in_inference: bool | None = None
     exporter: Literal["auto", "dynamo", "torchscript"] = "auto"
     max_ir_version: int | None = field(default=None, validator=at_least(3))
+    external_data: Literal["auto", "inline", "external"] = "auto"
 
 
 @frozen(kw_only=True)

@@ -41,6 +41,7 @@ def export_graphs(story: Story) -> None:
                 export_params=settings.export_params,
                 keep_initializers_as_inputs=settings.keep_initializers_as_inputs,
                 simplify=settings.simplify,
+                external_data=settings.external_data,
                 metadata=file_metadata(job.plugin, job.config, graph, checkpoint),
                 producer=("awml-deploy-core", environment()["awml-deploy-core"]),
                 made_from=checkpoint,
