@@ -360,3 +360,42 @@ def test_a_tree_differs_from_itself_with_one_more_level(value: Any) -> None:
     assert not tree.equal(value, [value])
     assert not tree.equal({"a": value}, {"b": value})
     assert not tree.equal([value], (value,))
+
+
+# ---------------------------------------------------------------- checksums
+
+
+def large() -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).normal(size=(3, 117, 203)).astype(np.float32)
+
+
+def test_a_checksum_is_the_same_for_what_says_the_same() -> None:
+    assert tree.checksum({"x": large()}) == tree.checksum({"x": torch.from_numpy(large())})
+    assert tree.checksum(large()[::-1][::-1]) == tree.checksum(large())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda x: np.where(np.arange(x.size).reshape(x.shape) == 40_000, np.nextafter(x, np.float32(9)), x),
+        lambda x: x[::-1],
+        lambda x: x[:, ::-1],
+        lambda x: x[:, :, ::-1],
+        lambda x: np.roll(x, 1, axis=2),
+        lambda x: x.reshape(3, 203, 117),
+        lambda x: x.astype(np.float64),
+        lambda x: np.where(np.arange(x.size).reshape(x.shape) == x.size - 1, np.float32(7), x),
+        lambda x: x[:, :-1],
+    ],
+    ids=["one bit", "channels", "upside down", "mirrored", "shifted", "shape", "type", "last value", "cut"],
+)
+def test_a_checksum_sees_what_befalls_an_image(changed: Any) -> None:
+    assert tree.checksum(changed(large())) != tree.checksum(large())
+
+
+@given(st.integers(0, 3 * 117 * 203 - 1), st.integers(0, 3 * 117 * 203 - 1))
+def test_a_checksum_sees_any_two_values_change_places(one: int, other: int) -> None:
+    swapped = large().reshape(-1)
+    swapped[[one, other]] = swapped[[other, one]]
+    same = bool((swapped == large().reshape(-1)).all())
+    assert (tree.checksum(swapped.reshape(3, 117, 203)) == tree.checksum(large())) == same

@@ -19,7 +19,7 @@ from awml_deploy_core.evaluate.timing import STAGES, Clock, summarise
 from awml_deploy_core.evaluate.walk import Digest, Part, Plan, Progress, too_many, units, walk
 from awml_deploy_core.evaluate.workers import Opened, Opener, share
 from awml_deploy_core.records import Evaluation, Metrics, Pipeline, Record, Run, Sample, Timing
-from awml_deploy_core.tree import digest
+from awml_deploy_core.tree import checksum
 
 __all__ = ["Evaluated", "Opened", "Opener", "evaluate", "evaluate_sharded", "prove_equal", "shard"]
 
@@ -48,7 +48,7 @@ def evaluate(
     max_failed_samples: int = 0,
     prefetch: int = 2,
     on_progress: Progress | None = None,
-    digest_inputs: Digest | None = digest,
+    digest_inputs: Digest | None = checksum,
     clock: Clock = time.perf_counter,
 ) -> Evaluated:
     """Run one variant over samples in this process.
@@ -116,7 +116,7 @@ def evaluate_sharded(
     max_failed_samples: int = 0,
     prefetch: int = 2,
     on_progress: Progress | None = None,
-    digest_inputs: Digest | None = digest,
+    digest_inputs: Digest | None = checksum,
     threads: int | None = None,
 ) -> Evaluated:
     """Run one variant in one spawned process per shard; the figures are those of one process.
