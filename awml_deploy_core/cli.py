@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,7 @@ def main() -> None:
     from awml_deploy_core import logs
     from awml_deploy_core.ending import end, leave
 
+    gc.set_threshold(50_000)  # imports make many objects and no garbage; looking for it takes a twentieth of `plugins`
     verbose = bool({"-v", "--verbose"} & set(sys.argv))
     logs.set_up(verbose=verbose)
     leave(end(lambda: cli.main(prog_name="awml-deploy", standalone_mode=False), as_json="--json" in sys.argv))

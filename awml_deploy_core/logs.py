@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from awml_deploy_core.errors import RequirementError
-from awml_deploy_core.files import ensure_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +60,8 @@ def to_file(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
+    from awml_deploy_core.files import ensure_directory  # costs milliseconds that `plugins` does not have
+
     ensure_directory(path.parent)
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
