@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -88,3 +90,45 @@ def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         if module.partition(".")[0] in packages:
             del sys.modules[module]
     importlib.invalidate_caches()
+
+
+TOY = (Path(__file__).parent / "toy_hooks.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def toy_files(fake_distribution: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple[Path, str]]:
+    """Install the toy plugin under a new name and write weights and a config for it. Answers config and model.
+
+    `broken` is how it misbehaves, `edit` a line of its `wrap_for_onnx`, `more` is appended and so replaces what stands
+    above it.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    parts = {"conv": torch.nn.Conv2d(3, 8, 3, padding=1), "norm": torch.nn.BatchNorm2d(8), "fc": torch.nn.Linear(8, 2)}
+    torch.save(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "toy.pth")
+    number = count()
+
+    def write(
+        config: Mapping[str, Any] | None = None, *, broken: str = "", edit: str = "pass", more: str = ""
+    ) -> tuple[Path, str]:
+        name = f"toy{next(number)}"
+        source = TOY.replace('BREAK = ""', f"BREAK = {broken!r}").replace(
+            '    if BREAK == "wrong epsilon":', f'    {edit}\n    if BREAK == "wrong epsilon":'
+        )
+        modules = {f"{name}.hooks": source + more, f"{name}.__init__": ""}
+        fake_distribution(f"awml-{name}", entry_points={name: f"{name}.hooks"}, modules=modules)
+        values: dict[str, Any] = {
+            "task_type": "classification",
+            "class_names": ["down", "up"],
+            "checkpoint_path": str(tmp_path / "toy.pth"),
+            "export": {"mode": "onnx", "work_dir": str(tmp_path / "work")},
+            "onnx_config": {"exporter": "torchscript"},  # the quicker one; test_export has both
+        }
+        for key, value in (config or {}).items():
+            values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
+        path = tmp_path / "config.py"
+        path.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()), encoding="utf-8")
+        return path, name
+
+    return write

@@ -7,12 +7,10 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from awml_deploy_core import backends, deploy, plan, story
 from awml_deploy_core.errors import ConfigError
@@ -27,30 +25,9 @@ Run = Callable[..., Report]
 
 
 @pytest.fixture
-def toy(fake_distribution: Callable[..., Path], tmp_path: Path) -> Run:
-    torch.manual_seed(0)
-    parts = {"conv": torch.nn.Conv2d(3, 8, 3, padding=1), "norm": torch.nn.BatchNorm2d(8), "fc": torch.nn.Linear(8, 2)}
-    torch.save(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "toy.pth")
-    number = count()
-
-    def run(config: dict[str, Any] | None = None, edit: str = "", **options: Any) -> Report:
-        name = f"defect{next(number)}"
-        source = TOY.replace(
-            '    if BREAK == "wrong epsilon":', f'    {edit or "pass"}\n    if BREAK == "wrong epsilon":'
-        )
-        fake_distribution(f"awml-{name}", entry_points={name: f"{name}.hooks"}, modules={f"{name}.hooks": source})
-        (tmp_path / "site" / name / "__init__.py").touch()
-        values: dict[str, Any] = {
-            "task_type": "classification",
-            "class_names": ["down", "up"],
-            "checkpoint_path": str(tmp_path / "toy.pth"),
-            "export": {"mode": "onnx", "work_dir": str(tmp_path / "work")},
-            "onnx_config": {"exporter": "torchscript"},
-        }
-        for key, value in (config or {}).items():
-            values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
-        path = tmp_path / "config.py"
-        path.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
+def toy(toy_files: Callable[..., tuple[Path, str]]) -> Run:
+    def run(config: dict[str, Any] | None = None, edit: str = "pass", **options: Any) -> Report:
+        path, name = toy_files(config, edit=edit)
         return deploy(path, model=name, **options)
 
     return run
@@ -170,7 +147,7 @@ def test_a_model_config_is_code_too(toy: Run, tmp_path: Path) -> None:
     safe = tmp_path / "config.json"
     safe.write_text(json.dumps({"checkpoint_path": str(tmp_path / "toy.pth"), "export": {"mode": "none"}}))
     with pytest.raises(ConfigError, match=r"model\.py"):
-        deploy(safe, model="defect0", model_config=tmp_path / "model.py", safe_config=True, stages="report")
+        deploy(safe, model="toy0", model_config=tmp_path / "model.py", safe_config=True, stages="report")
 
 
 def test_the_checkpoint_of_the_command_line_wins(tmp_path: Path) -> None:
@@ -190,6 +167,6 @@ def test_a_plan_promises_only_what_can_be_done(toy: Run, tmp_path: Path) -> None
     values = {"export": {"mode": "none", "work_dir": str(tmp_path / "work")}, "evaluation": {"enabled": True}}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
-    planned = dict(plan.plan(story.prepare(path, story.options(model="defect0"))))
+    planned = dict(plan.plan(story.prepare(path, story.options(model="toy0"))))
     assert "trained" not in planned["evaluate"]
     assert "trained" not in planned["verify"]

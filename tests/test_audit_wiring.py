@@ -10,13 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
-import torch
 
 import awml_deploy_core.export
 from awml_deploy_core import deploy
@@ -35,38 +33,9 @@ Run = Callable[..., Report]
 
 
 @pytest.fixture
-def written(fake_distribution: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple[Path, str]]:
-    """Writes a plugin and a config; `more` is appended to the plugin and so replaces what stands above."""
-    torch.manual_seed(0)
-    parts = {"conv": torch.nn.Conv2d(3, 8, 3, padding=1), "norm": torch.nn.BatchNorm2d(8), "fc": torch.nn.Linear(8, 2)}
-    torch.save(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "toy.pth")
-    number = count()
-
-    def write(config: dict[str, Any] | None = None, broken: str = "", more: str = "") -> tuple[Path, str]:
-        name = f"gap{next(number)}"
-        source = TOY.replace('BREAK = ""', f"BREAK = {broken!r}") + more
-        fake_distribution(f"awml-{name}", entry_points={name: f"{name}.hooks"}, modules={f"{name}.hooks": source})
-        (tmp_path / "site" / name / "__init__.py").touch()
-        values: dict[str, Any] = {
-            "task_type": "classification",
-            "class_names": ["down", "up"],
-            "checkpoint_path": str(tmp_path / "toy.pth"),
-            "export": {"mode": "onnx", "work_dir": str(tmp_path / "work")},
-            "onnx_config": {"exporter": "torchscript"},
-        }
-        for key, value in (config or {}).items():
-            values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
-        path = tmp_path / "config.py"
-        path.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
-        return path, name
-
-    return write
-
-
-@pytest.fixture
-def toy(written: Callable[..., tuple[Path, str]]) -> Run:
+def toy(toy_files: Callable[..., tuple[Path, str]]) -> Run:
     def run(config: dict[str, Any] | None = None, broken: str = "", more: str = "", **options: Any) -> Report:
-        path, name = written(config, broken, more)
+        path, name = toy_files(config, broken=broken, more=more)
         return deploy(path, model=name, **options)
 
     return run
@@ -336,9 +305,9 @@ def compare_predictions(reference, candidate, config):
 
 
 def test_an_interrupted_verification_leaves_only_what_was_finished(
-    written: Callable[..., tuple[Path, str]], tmp_path: Path
+    toy_files: Callable[..., tuple[Path, str]], tmp_path: Path
 ) -> None:
-    path, name = written(more=PAUSE)
+    path, name = toy_files(more=PAUSE)
     ready = tmp_path / "ready"
     process = subprocess.Popen(
         [sys.executable, "-m", "awml_deploy_core", "--model", name, str(path)],

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +22,10 @@ TOY = (Path(__file__).parent / "toy_hooks.txt").read_text()
 
 
 @pytest.fixture
-def toy(fake_distribution: Callable[..., Path], tmp_path: Path) -> Callable[..., Report]:
-    checkpoint = tmp_path / "toy.pth"
-    torch.manual_seed(0)
-    net = torch.nn.ModuleDict(
-        {"conv": torch.nn.Conv2d(3, 8, 3, padding=1), "norm": torch.nn.BatchNorm2d(8), "fc": torch.nn.Linear(8, 2)}
-    )
-    torch.save(net.state_dict(), checkpoint)
-
-    number = count()
-
+def toy(toy_files: Callable[..., tuple[Path, str]]) -> Callable[..., Report]:
     def run(config: dict[str, Any] | None = None, broken: str = "", **options: Any) -> Report:
-        name = f"toy{next(number)}"
-        source = TOY.replace('BREAK = ""', f"BREAK = {broken!r}")
-        fake_distribution(f"awml-{name}", entry_points={name: f"{name}.hooks"}, modules={f"{name}.hooks": source})
-        (tmp_path / "site" / name / "__init__.py").touch()
-        values: dict[str, Any] = {
-            "task_type": "classification",
-            "class_names": ["down", "up"],
-            "checkpoint_path": str(checkpoint),
-            "export": {"mode": "onnx", "work_dir": str(tmp_path / "work")},
-            "evaluation": {"enabled": True, "num_samples": -1},
-            "onnx_config": {"exporter": "torchscript"},  # the quicker one; test_export has both
-        }
-        for key, value in (config or {}).items():
-            values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
-        path = tmp_path / "config.py"
-        path.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
+        evaluation = {"enabled": True, "num_samples": -1, **(config or {}).get("evaluation", {})}
+        path, name = toy_files({**(config or {}), "evaluation": evaluation}, broken=broken)
         return deploy(path, model=name, **options)
 
     return run
