@@ -18,7 +18,6 @@ from awml_deploy_core.example import write
 from awml_deploy_core.report import Report
 from awml_deploy_core.settings import Options, settle
 
-TOY = (Path(__file__).parent / "toy_hooks.txt").read_text()
 COMMAND = f"{sys.executable} -m awml_deploy_core"
 
 Run = Callable[..., Report]

@@ -26,7 +26,6 @@ from awml_deploy_core.records import Component, Tensor
 from awml_deploy_core.report import Report, Stage, verdict
 from awml_deploy_core.stages.evaluate import broken_limits
 
-TOY = (Path(__file__).parent / "toy_hooks.txt").read_text()
 ABSENT = "cuda:77"  # a GPU that no machine has
 
 Run = Callable[..., Report]

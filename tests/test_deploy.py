@@ -18,8 +18,6 @@ import torch
 from awml_deploy_core import deploy
 from awml_deploy_core.report import Report
 
-TOY = (Path(__file__).parent / "toy_hooks.txt").read_text()
-
 
 @pytest.fixture
 def toy(toy_files: Callable[..., tuple[Path, str]]) -> Callable[..., Report]:
