@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -62,8 +62,6 @@ def end(command: Callable[[], Any], *, as_json: bool = False) -> int:
         message, hint = f"{code.name.lower()}: {_KEPT}", None
         _say(message, hint)
     except Unread as unread:
-        # The reader, `head` say, has what it wanted; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return unread.code
     except Exception as error:  # noqa: BLE001  the last place where a bug can be told apart from a mistake
         code, cause = ExitCode.BUG, error
@@ -81,11 +79,19 @@ def leave(code: int) -> NoReturn:
     """End the process; after an interruption at once, without waiting for threads that still load a sample."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not there at all
-            stream.flush()
+        with contextlib.suppress(ValueError, AttributeError):  # closed, or not there at all
+            _flush(stream)
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         os._exit(code)
     sys.exit(code)
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        # The reader, `head` say, has what it wanted; Python would complain when it flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(text: str, hint: str | None) -> None:
