@@ -191,7 +191,9 @@ def _run_bound(session: Any, device: Device, inputs: Tensors) -> Tensors:
 
 
 def _torch(value: Any) -> torch.Tensor:
-    tensor = torch.utils.dlpack.from_dlpack(value)
+    # Before 1.26 only the value inside the wrapper speaks dlpack, and Python 3.10 gets nothing newer than 1.23.
+    speaks = value if hasattr(value, "__dlpack__") else value._ortvalue  # noqa: SLF001
+    tensor = torch.utils.dlpack.from_dlpack(speaks)
     # dlpack had no booleans for long: they arrive as bytes.
     return tensor.view(torch.bool) if value.data_type() == "tensor(bool)" and tensor.dtype != torch.bool else tensor
 
