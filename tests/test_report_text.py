@@ -74,6 +74,7 @@ def test_any_name_of_a_file_reads_in_a_table_as_it_was_written(text: str) -> Non
 @example("# heading")
 @example("- item")
 @example("1) item")
+@example("--")
 @given(lines.filter(lambda text: text.split()))
 def test_any_note_is_one_line_of_a_list(text: str) -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown.render(report(notes=(text, "last"))))

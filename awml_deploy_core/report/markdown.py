@@ -195,7 +195,8 @@ def _text(text: str) -> str:
     escaped = re.sub(r"([\\`*|<&~\[\]])", r"\\\1", " ".join(text.split()))
     # Underscores inside a word are harmless, and names are full of them.
     escaped = re.sub(r"(?<![^\W_])_+|_+(?![^\W_])", lambda found: r"\_" * len(found[0]), escaped)
-    return re.sub(r"^(\d*)([-+.)](?= |$)|#+(?= |$)|>)", r"\1\\\2", escaped)
+    # A line of dashes alone would be a rule across the page, behind the dash of a list too.
+    return re.sub(r"^(\d*)([-+.)](?= |$)|-(?=[- ]*$)|#+(?= |$)|>)", r"\1\\\2", escaped)
 
 
 def _code(text: str) -> str:

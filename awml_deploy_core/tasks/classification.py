@@ -64,8 +64,8 @@ def agree(reference: Any, candidate: Any) -> Agreement:
     ours, theirs = _scores(reference), _scores(candidate)
     sound = bool(np.isfinite(ours).all() and np.isfinite(theirs).all())
     same = sound and int(reference["label"]) == int(candidate["label"])
-    comparable = sound and ours.shape == theirs.shape
-    far = float(np.abs(ours - theirs).max(initial=0.0)) if comparable else float("inf")
+    with np.errstate(invalid="ignore"):  # infinities that cancel are NaN, which says what there is to say
+        far = float(np.abs(ours - theirs).max(initial=0.0)) if ours.shape == theirs.shape else float("inf")
     return Agreement(matched=int(same), unmatched=int(not same), score=float(same), distances={"scores": far})
 
 
