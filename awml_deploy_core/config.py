@@ -27,6 +27,7 @@ __all__ = [
     "EvaluationConfig",
     "ExportConfig",
     "Gate",
+    "HandoverConfig",
     "ModelIO",
     "ModelInput",
     "OnnxConfig",
@@ -449,6 +450,7 @@ class EvaluationConfig:
         max_failed_samples: Samples that may fail before the evaluation counts as failed.
         models: Existing artifacts by backend, the older form of `backends`.
         backends: Settings by backend; empty takes every variant that can run.
+        num_pictures: How many samples the report shows as pictures, if the plugin draws any; 0 for none.
         gates: Limits by metric name.
     """
 
@@ -461,7 +463,21 @@ class EvaluationConfig:
     max_failed_samples: int = field(default=0, validator=at_least(0))
     models: Mapping[Backend, Path] = field(factory=dict)
     backends: Mapping[Backend, BackendSettings] = field(factory=dict, validator=_each(_no_engine_on_cpu))
+    num_pictures: int = field(default=4, validator=at_least(0))
     gates: Mapping[str, Gate] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class HandoverConfig:
+    """What the receiving side wants beside the artifacts, and what it would trip over.
+
+    Args:
+        targets: For whom; None takes `autoware` where the plugin has something for it.
+        required: End the run with code 8 if the target would trip over something.
+    """
+
+    targets: tuple[Literal["autoware"], ...] | None = None
+    required: bool = False
 
 
 @frozen(kw_only=True)
@@ -483,6 +499,7 @@ class Config:
         components: Overrides by component, for any number of graphs.
         verification: Whether the artifacts say the same as the trained network.
         evaluation: Accuracy and latency on every backend.
+        handover: Files for the receiving side, and what it would trip over.
         extensions: Settings of extensions by name.
         deploy_log_path: Log file, relative to the work directory; None for none.
         trust_checkpoint: Whether code in the checkpoint may run. No file can say so: it is set by `--trust-checkpoint`.
@@ -502,6 +519,7 @@ class Config:
     components: Mapping[str, ComponentConfig] = field(factory=dict)
     verification: VerificationConfig = field(factory=VerificationConfig)
     evaluation: EvaluationConfig = field(factory=EvaluationConfig)
+    handover: HandoverConfig = field(factory=HandoverConfig)
     extensions: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     deploy_log_path: Path | None = Path("deployment.log")
     trust_checkpoint: bool = False

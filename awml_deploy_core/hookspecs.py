@@ -170,7 +170,8 @@ def compare_predictions(reference: Any, candidate: Any, config: Config) -> Agree
 def draw_sample(frame: Frame, predictions: Mapping[str, Any], config: Config) -> Picture | None:
     """Return a picture of one sample with the truth and each variant's prediction.
 
-    Meant for the few samples that a report shows; this version's reports have no pictures, so nothing calls it yet.
+    Called after the evaluation, for the few samples that the report shows (`evaluation.num_pictures`). A picture that
+    cannot be drawn is noted and fails nothing.
 
     Args:
         frame: The loaded sample.
@@ -186,10 +187,11 @@ def draw_sample(frame: Frame, predictions: Mapping[str, Any], config: Config) ->
 def hand_over(target: str, artifacts: Sequence[Artifact], config: Config) -> Handover | None:
     """Return the files that a target wants beside the artifacts, and what it would trip over.
 
-    Meant for packaging a bundle for a target; this version packages none, so nothing calls it yet.
+    Called once per target after the evaluation. The core writes the files into `handover/<target>/` of the work
+    directory and shows the findings in the report.
 
     Args:
-        target: Name of the target: `autoware`, `triton`.
+        target: Name of the target: `autoware`.
         artifacts: What will be handed over.
         config: The plugin's settings.
 

@@ -41,6 +41,9 @@ def _steps(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
         yield "build", NO_TENSORRT
     if "evaluate" in job.stages:
         yield "evaluate", _evaluation(job) if config.evaluation.enabled else "disabled"
+    if "handover" in job.stages and "hand_over" in job.plugin.hooks:
+        targets = ("autoware",) if config.handover.targets is None else config.handover.targets
+        yield "handover", ", ".join(f"{config.export.work_dir}/handover/{target}" for target in targets) or "to nobody"
     if "report" in job.stages:
         yield "report", f"{config.export.work_dir}/report.json, report.md, manifest.json"
 

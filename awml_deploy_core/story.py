@@ -1,6 +1,6 @@
 """The story: the only place that knows the order of the stages.
 
-    load -> record -> export -> verify -> build -> evaluate -> report
+    load -> record -> export -> verify -> build -> evaluate -> handover -> report
 
 A stage that fails is a result: what does not depend on it still runs, and the report is written in any case.
 """
@@ -167,7 +167,7 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
     """Walk through the stages and write what was found out."""
     started, clock = datetime.now(timezone.utc), time.monotonic()
     from awml_deploy_core.report import writing
-    from awml_deploy_core.stages import build, evaluate, export, record, verify
+    from awml_deploy_core.stages import build, evaluate, export, handover, pictures, record, verify
 
     ensure_directory(job.work_dir)
     log_path = job.config.deploy_log_path
@@ -185,6 +185,8 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
         verify.verify_ladder(story)
         build.build_engines(story)
         evaluate.evaluate_variants(story)
+        pictures.draw_pictures(story)
+        handover.hand_over(story)
         report = told(story, started, time.monotonic() - clock)
         try:
             writing.write(report)
@@ -229,6 +231,8 @@ def told(story: Story, started: datetime, seconds: float) -> Report:
         evaluations=(*(one.evaluation for one in story.evaluated), *story.skipped),
         crossings=tuple(story.crossings),
         unequal=story.unequal,
+        pictures=tuple(story.pictures),
+        deliveries=tuple(story.deliveries),
         notes=tuple(story.notes),
         environment=environment(),
         config=unstructure(story.job.config),

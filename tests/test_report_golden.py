@@ -23,6 +23,7 @@ from awml_deploy_core.records import (
     Comparison,
     Evaluation,
     Failure,
+    Finding,
     Metrics,
     Skip,
     Stats,
@@ -31,7 +32,18 @@ from awml_deploy_core.records import (
     Variant,
     Verdict,
 )
-from awml_deploy_core.report import Crossing, ExportNote, Report, Stage, contract, markdown, terminal, writing
+from awml_deploy_core.report import (
+    Crossing,
+    Delivery,
+    ExportNote,
+    Report,
+    Shown,
+    Stage,
+    contract,
+    markdown,
+    terminal,
+    writing,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = ("street-000", "street-001", "street-002")
@@ -263,6 +275,31 @@ def troubled() -> Report:
     base = passed()
     return attrs.evolve(
         base,
+        pictures=(
+            Shown(
+                sample="scene-000",
+                path=Path("work dirs/centerpoint/pictures/000000-scene-000.png"),
+                caption="4 | 5 boxes",
+            ),
+            Shown(sample="scene-062", path=Path("work dirs/centerpoint/pictures/000062-scene-062.png")),
+        ),
+        deliveries=(
+            Delivery(
+                target="autoware",
+                files=(Path("work dirs/centerpoint/handover/autoware/deploy_metadata.yaml"),),
+                findings=(
+                    Finding(
+                        level="note", subject="class_names", fact="are written in capitals", rule="CAR, TRUCK, ..."
+                    ),
+                    Finding(
+                        level="error",
+                        subject="pts_backbone_neck_head.onnx",
+                        fact="gives 5 outputs",
+                        rule="the node binds six by position: heatmap, reg, height, dim, rot, vel",
+                    ),
+                ),
+            ),
+        ),
         model="centerpoint",
         plugin="awml-centerpoint 0.1.0",
         status="failed",

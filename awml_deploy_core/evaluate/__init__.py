@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 
 from awml_deploy_core.evaluate.timing import STAGES, Clock, summarise
 from awml_deploy_core.evaluate.walk import Digest, Part, Plan, Progress, too_many, units, walk
@@ -28,11 +28,19 @@ Score = Callable[[Sequence[Record]], Metrics]
 
 @frozen(kw_only=True, eq=False)
 class Evaluated:
-    """An evaluation, the records behind its figures, and digests of what the first `run` call of each sample got."""
+    """An evaluation and what is behind it.
+
+    Args:
+        evaluation: Figures, times, failures.
+        records: What the figures were made of.
+        digests: Of what the first `run` call of each sample got.
+        shown: Whole predictions by the index of the sample, where they were asked for.
+    """
 
     evaluation: Evaluation
     records: tuple[Record, ...]
     digests: Mapping[str, str]
+    shown: Mapping[int, Any] = field(factory=dict)
 
 
 def evaluate(
@@ -50,6 +58,7 @@ def evaluate(
     on_progress: Progress | None = None,
     digest_inputs: Digest | None = checksum,
     clock: Clock = time.perf_counter,
+    shown: Iterable[int] = (),
 ) -> Evaluated:
     """Run one variant over samples in this process.
 
@@ -74,6 +83,7 @@ def evaluate(
         digest_inputs: Digest of component and inputs of a sample's first call; None does without the proof that all
             variants were given the same.
         clock: Seconds, monotonic.
+        shown: Indices of samples whose whole predictions are wanted, for pictures.
 
     Raises:
         LoadError: More samples failed than may.
@@ -87,6 +97,7 @@ def evaluate(
         prefetch=prefetch,
         digest_inputs=digest_inputs,
         clock=clock,
+        shown=frozenset(shown),
     )
     return _conclude(variant_name, [walk(plan, run, samples, build_pipeline, on_progress)], score)
 
@@ -118,6 +129,7 @@ def evaluate_sharded(
     on_progress: Progress | None = None,
     digest_inputs: Digest | None = checksum,
     threads: int | None = None,
+    shown: Iterable[int] = (),
 ) -> Evaluated:
     """Run one variant in one spawned process per shard; the figures are those of one process.
 
@@ -134,11 +146,13 @@ def evaluate_sharded(
         digest_inputs: Picklable.
         threads: torch threads of each worker. None takes this process's number, because another one may add in
             another order and so change the last bits.
+        shown: Indices of samples whose whole predictions are wanted.
 
     Raises:
         RequirementError: A worker was killed or left without an answer.
         LoadError: More samples failed than may.
     """
+    wanted = frozenset(shown)
     plans = [
         Plan(
             variant=variant_name,
@@ -149,6 +163,7 @@ def evaluate_sharded(
             prefetch=prefetch,
             digest_inputs=digest_inputs,
             clock=time.perf_counter,
+            shown=wanted,
         )
         for indices in shards
     ]
@@ -190,7 +205,8 @@ def _conclude(variant: str, parts: Sequence[Part], score: Score) -> Evaluated:
         metrics=score(records),
     )
     digests = {name: value for part in parts for name, value in part.digests.items()}
-    return Evaluated(evaluation=evaluation, records=records, digests=digests)
+    shown = {index: prediction for part in parts for index, prediction in part.shown.items()}
+    return Evaluated(evaluation=evaluation, records=records, digests=digests, shown=shown)
 
 
 def _protocol(protocols: Sequence[Mapping[str, Any]]) -> dict[str, str | int | float | bool]:

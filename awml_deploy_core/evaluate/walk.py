@@ -45,17 +45,22 @@ class Plan:
     prefetch: int
     digest_inputs: Digest | None
     clock: Clock
+    shown: frozenset[int] = frozenset()
 
 
 @frozen(kw_only=True, eq=False)
 class Part:
-    """What one process found: records with their times, failures, notes, digests by sample, how it was measured."""
+    """What one process found: records with their times, failures, notes, digests by sample, how it was measured.
+
+    `shown` are whole predictions by the index of the sample, of those that the plan wants to show.
+    """
 
     rows: tuple[tuple[Record, Mapping[str, float]], ...]
     failures: tuple[Failure, ...]
     notes: tuple[tuple[str, float], ...]
     digests: Mapping[str, str]
     protocol: Mapping[str, str | int | float | bool]
+    shown: Mapping[int, Any] = field(factory=dict)
 
 
 @define(kw_only=True, eq=False)
@@ -71,6 +76,7 @@ class _Work:
     failures: list[Failure] = field(factory=list, init=False)
     notes: list[tuple[str, float]] = field(factory=list, init=False)
     digests: dict[str, Future[str]] = field(factory=dict, init=False)
+    shown: dict[int, Any] = field(factory=dict, init=False)
     batched: bool = field(default=False, init=False)
 
 
@@ -99,6 +105,7 @@ def walk(
         notes=tuple(work.notes),
         digests=digests,
         protocol=_protocol(work, warm),
+        shown=work.shown,
     )
 
 
@@ -289,6 +296,8 @@ def _keep(work: _Work, pipeline: Any, index: int, frame: Frame, *, prediction: A
     try:
         small = prediction if reduce is None else reduce(prediction, frame.ground_truth)
         small = tree_map(_own, small)
+        if index in work.plan.shown:
+            work.shown[index] = small if reduce is None else tree_map(_own, prediction)
     except Exception as error:  # noqa: BLE001  recorded, counted, fatal beyond the limit
         _fail(work, index, "postprocess" if reduce is None else "reduce", error)
         return

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from awml_deploy_core.judge import Verification
-from awml_deploy_core.records import Artifact, Evaluation, Skip, Variant
+from awml_deploy_core.records import Artifact, Evaluation, Finding, Skip, Variant
 
-__all__ = ["SCHEMA_VERSION", "Crossing", "ExportNote", "Report", "Stage", "Word", "verdict"]
+__all__ = ["SCHEMA_VERSION", "Crossing", "Delivery", "ExportNote", "Report", "Shown", "Stage", "Word", "verdict"]
 
 SCHEMA_VERSION = 1
 Word = Literal["passed", "failed", "skipped", "unverified"]
@@ -21,7 +21,7 @@ Word = Literal["passed", "failed", "skipped", "unverified"]
 class Stage:
     """One stage of a run: how it ended, how long it took, and what there is to say."""
 
-    name: Literal["load", "record", "export", "verify", "build", "evaluate", "report"]
+    name: Literal["load", "record", "export", "verify", "build", "evaluate", "handover", "report"]
     status: Word
     seconds: float = 0.0
     detail: str = ""
@@ -52,6 +52,24 @@ class Crossing:
 
 
 @frozen(kw_only=True)
+class Shown:
+    """A picture of one sample: the truth and what each variant said."""
+
+    sample: str
+    path: Path
+    caption: str = ""
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """What one target was given beside the artifacts, and what it would trip over."""
+
+    target: str
+    files: tuple[Path, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@frozen(kw_only=True)
 class Report:
     """Everything a run found out.
 
@@ -72,6 +90,8 @@ class Report:
         evaluations: Figures and times by variant.
         crossings: Gates that were not passed.
         unequal: Variants that were given other inputs than the first, with the samples.
+        pictures: A few samples, drawn.
+        deliveries: What the receiving side was given, and what it would trip over.
         notes: What a reader should know besides.
         environment: Versions, machine, threads.
         config: The resolved settings.
@@ -93,6 +113,8 @@ class Report:
     evaluations: tuple[Evaluation, ...] = ()
     crossings: tuple[Crossing, ...] = ()
     unequal: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    pictures: tuple[Shown, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
     notes: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(factory=dict)
     config: Mapping[str, Any] = field(factory=dict)

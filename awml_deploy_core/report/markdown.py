@@ -33,6 +33,8 @@ def render(report: Report) -> str:
         *_section(summary.artifacts(report)),
         *_verification(report),
         *_evaluation(report),
+        *_pictures(report),
+        *_deliveries(report),
         *_remarks(report),
         *_origin(report),
     )
@@ -97,6 +99,23 @@ def _evaluation(report: Report) -> Iterator[str]:
         if one.notes
     ]
     yield _folded("How it was measured", [*protocols, *counted])
+
+
+def _pictures(report: Report) -> Iterator[str]:
+    if report.pictures:
+        yield "### Pictures"
+    for one in report.pictures:
+        path = one.path.relative_to(report.work_dir) if one.path.is_relative_to(report.work_dir) else one.path
+        yield f"![{_text(one.sample)}](<{path.as_posix()}>)"
+        yield f"{_code(one.sample)}: {_text(one.caption)}" if one.caption else _code(one.sample)
+
+
+def _deliveries(report: Report) -> Iterator[str]:
+    for one in report.deliveries:
+        yield f"### Hand-over to {_text(one.target)}"
+        files = ", ".join(_code(str(path)) for path in one.files)
+        yield f"Files: {files}." if files else "No files."
+        yield _table(summary.findings(one)) if one.findings else "Nothing was found that it would trip over."
 
 
 def _remarks(report: Report) -> Iterator[str]:

@@ -11,9 +11,19 @@ from awml_deploy_core.report.proof import pair, verified
 
 if TYPE_CHECKING:
     from awml_deploy_core.records import Evaluation, Metrics, Skip
-    from awml_deploy_core.report import Report
+    from awml_deploy_core.report import Delivery, Report
 
-__all__ = ["artifacts", "evaluations", "figures", "protocol", "reason", "skips", "stages", "times"]
+__all__ = [
+    "artifacts",
+    "evaluations",
+    "figures",
+    "findings",
+    "protocol",
+    "reason",
+    "skips",
+    "stages",
+    "times",
+]
 
 
 # ---------------------------------------------------------------- what was made
@@ -133,3 +143,14 @@ def skips(report: Report) -> Iterator[tuple[str, str]]:
     for one in report.evaluations:
         if one.skipped:
             yield one.variant, reason(one.skipped)
+
+
+# ---------------------------------------------------------------- what the receiving side will say
+
+
+def findings(one: Delivery) -> Grid:
+    """What a target would trip over, the worst first, each with the target's own rule."""
+    order = ("error", "warning", "note")
+    found = sorted(one.findings, key=lambda finding: order.index(finding.level))
+    rows = tuple((finding.level, finding.subject, finding.fact, finding.rule) for finding in found)
+    return Grid(title=f"Hand-over to {one.target}", columns=("level", "subject", "fact", "its rule"), rows=rows)

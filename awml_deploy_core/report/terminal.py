@@ -87,6 +87,8 @@ def _print(report: Report, page: _Page) -> None:
     page.section(summary.evaluations(report), note=summary.protocol(report))
     if report.evaluations:
         page.section(_several(summary.figures(report)))
+    for one in report.deliveries:
+        page.section(summary.findings(one))
     _remarks(report, page)
     _ending(report, page)
 
@@ -132,6 +134,12 @@ def _ending(report: Report, page: _Page) -> None:
     path = report.work_dir / "report.md"
     if path.is_file():
         page.say("Report", str(path), "cyan")
+    if report.pictures:
+        page.say("Pictures", str(report.pictures[0].path.parent), "cyan")
+    if any(one.files for one in report.deliveries):
+        page.say(
+            "Handover", ", ".join(str(report.work_dir / "handover" / one.target) for one in report.deliveries), "cyan"
+        )
     step = following(report)
     if step is not None:
         page.say("Next", step[1], "bold", f"to {step[0]}")
@@ -239,7 +247,7 @@ class _Page:
 
     def say(self, name: str, text: str, style: str, comment: str = "") -> None:
         end = f"  # {comment}" if comment else ""
-        self.put(Text.assemble((f"{name:8}", "dim"), (self.write(text), style), (end, "dim")), whole=True)
+        self.put(Text.assemble((f"{name:9}", "dim"), (self.write(text), style), (end, "dim")), whole=True)
 
 
 # ---------------------------------------------------------------- progress

@@ -21,7 +21,7 @@ from awml_deploy_core.judge import Verification
 from awml_deploy_core.overrides import Graph
 from awml_deploy_core.plugins import Loaded
 from awml_deploy_core.records import Evaluation, Sample, Skip, Variant
-from awml_deploy_core.report import Crossing, ExportNote, Stage
+from awml_deploy_core.report import Crossing, Delivery, ExportNote, Shown, Stage
 
 if TYPE_CHECKING:
     from awml_deploy_core.evaluate import Evaluated  # noqa: TC004  it would bring torch with it
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STAGES = ("export", "verify", "build", "evaluate", "report")
+STAGES = ("export", "verify", "build", "evaluate", "handover", "report")
 NO_TENSORRT = "this version does not build TensorRT engines yet"
 
 Progress = Callable[[str, int, int], None]
@@ -83,6 +83,8 @@ class Story:
     skipped: list[Evaluation] = field(factory=list)
     crossings: list[Crossing] = field(factory=list)
     unequal: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    pictures: list[Shown] = field(factory=list)
+    deliveries: list[Delivery] = field(factory=list)
     notes: list[str] = field(factory=list)
 
     def variant(self, name: str) -> Variant | None:

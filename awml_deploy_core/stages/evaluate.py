@@ -12,6 +12,7 @@ from awml_deploy_core.errors import ArtifactError, ConfigError, DeployError, Exi
 from awml_deploy_core.records import Evaluation, Metrics, Record, Skip, Variant
 from awml_deploy_core.report import Crossing
 from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
+from awml_deploy_core.stages.pictures import chosen
 
 if TYPE_CHECKING:
     from awml_deploy_core.evaluate import Evaluated
@@ -134,6 +135,7 @@ def evaluated(story: Story, variant: Variant) -> Evaluated:
         "batch_size": settings.batch_size,
         "max_failed_samples": settings.max_failed_samples,
         "on_progress": progress,
+        "shown": chosen(count, settings.num_pictures) if "draw_sample" in job.plugin.hooks else (),
     }
     if settings.workers > 1:
         shards = evaluate.shard(story.samples, settings.workers, indices=range(count), batch_size=settings.batch_size)
