@@ -54,6 +54,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need an NVIDIA GPU, with a torch and an ONNX Runtime that can use it."""
+    editable = [argument for folder in (".", *PLUGINS) for argument in ("-e", str(folder))]
+    # Not pinned: the pinned torch is the build for CPUs. The two ONNX Runtimes share a folder, so the last one wins.
+    session.install(*editable, *group("test"))
+    session.install("--no-deps", MMENGINE)
+    session.install("--force-reinstall", "--no-deps", "onnxruntime-gpu")
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install(*PINNED, *group("lint"))

@@ -72,6 +72,10 @@ class RequirementError(DeployError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class ForeignError(RequirementError):
+    """A graph needs operators that this runtime lacks, and another one has."""
+
+
 class PluginError(RequirementError):
     """A plugin is missing, broken, clashing, outdated, or answers what it must not."""
 

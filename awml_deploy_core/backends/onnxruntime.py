@@ -11,7 +11,7 @@ import torch
 import torch.utils.dlpack
 
 from awml_deploy_core.backends.runner import Session
-from awml_deploy_core.errors import ArtifactError, RequirementError
+from awml_deploy_core.errors import ArtifactError, ForeignError, RequirementError
 
 if TYPE_CHECKING:
     from awml_deploy_core.backends import Device
@@ -58,12 +58,14 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what matters is raised; the rest would break into the progress
     options.intra_op_num_threads = threads or 0
-    where = {"device_id": str(device.index)} if device.kind == "cuda" else {}
+    # TF32 is on by default and would make an FP32 graph fifty times coarser than it is.
+    where = {"device_id": str(device.index), "use_tf32": "0"} if device.kind == "cuda" else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             session = ort.InferenceSession(path, options, providers=[(provider, where)])
     except _faults() as error:
+        _require_known(path, name)
         raise ArtifactError(
             f"component {name}: {path} cannot be loaded: {_reason(error)}",
             hint="Was it copied in part, or without its .data file? Export it again.",
@@ -75,6 +77,25 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
             hint="CUDA, cuDNN and onnxruntime-gpu must fit each other; see ONNX Runtime's table of versions.",
         )
     return session
+
+
+def _require_known(path: str, name: str) -> None:
+    """Refuse a graph with operators of another runtime, a TensorRT plugin say, as what it is.
+
+    Raises:
+        ForeignError: Naming the operators.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # noqa: BLE001  a file that is no ONNX is reported by the caller
+        return
+    ours = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"} | {function.domain for function in model.functions}
+    foreign = sorted({f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in ours})
+    if foreign:
+        raise ForeignError(
+            f"component {name}: {path} has operators that ONNX Runtime lacks: {', '.join(foreign)}",
+            hint="It runs only where these are; verify the same model without them, too.",
+        )
 
 
 def require_provider(device: Device, name: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from awml_deploy_core.backends.fit import Tensors
     from awml_deploy_core.records import Component, Variant
 
-__all__ = ["evaluating", "forward", "open_session", "thread_limit"]
+__all__ = ["evaluating", "forward", "full_precision", "open_session", "thread_limit"]
 
 
 def open_session(variant: Variant, component: Component, device: Device, modules: Mapping[str, nn.Module]) -> Session:
@@ -36,9 +36,14 @@ def open_session(variant: Variant, component: Component, device: Device, modules
         module = copy.deepcopy(module).to(where)
     mode = ExitStack()
     mode.enter_context(evaluating(module))
+
+    def call(inputs: Tensors) -> Tensors:
+        with full_precision(where):
+            return forward(module, component, inputs)
+
     return Session(
         provider=f"torch {where}",
-        call=lambda inputs: forward(module, component, inputs),
+        call=call,
         accepts={},
         close=mode.close,
     )
@@ -90,6 +95,23 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Keep the GPU from rounding float32 to TF32, which cuDNN does by default; the settings are put back.
+
+    The reference must not be coarser than what is held against it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
 
 
 @contextmanager

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from awml_deploy_core import ladder
 from awml_deploy_core.config import Backend, Config, Gate
-from awml_deploy_core.errors import ArtifactError, ConfigError, DeployError, ExitCode, RequirementError, nearest
+from awml_deploy_core.errors import (
+    ArtifactError,
+    ConfigError,
+    DeployError,
+    ExitCode,
+    ForeignError,
+    RequirementError,
+    nearest,
+)
 from awml_deploy_core.records import Evaluation, Metrics, Record, Skip, Variant
 from awml_deploy_core.report import Crossing
 from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
@@ -42,6 +50,11 @@ def evaluate_variants(story: Story) -> None:
                 continue
             try:
                 done = evaluated(story, variant)
+            except ForeignError as error:
+                foreign = Skip(reason="not supported", detail=error.message)
+                story.skipped.append(Evaluation(variant=variant.name, records=0, skipped=foreign))
+                said.append(f"{variant.name} skipped (not supported)")
+                continue
             except DeployError as error:
                 failures.append(error)
                 continue

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs import frozen
 
 from awml_deploy_core import judge, ladder
 from awml_deploy_core.config import Backend
-from awml_deploy_core.errors import ExitCode, PluginError, RequirementError
+from awml_deploy_core.errors import ExitCode, ForeignError, PluginError, RequirementError
 from awml_deploy_core.records import Comparison, Run, Skip, Variant
 from awml_deploy_core.report import proof
 from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
@@ -116,7 +116,10 @@ def verified(story: Story, pair: Pair, run_of: Callable[[Variant], Run]) -> judg
     except PluginError:
         raise
     except RequirementError as error:
-        return attrs.evolve(skipped, skipped=Skip(reason="no device", detail=error.message))
+        reason: Literal["not supported", "no device"] = (
+            "not supported" if isinstance(error, ForeignError) else "no device"
+        )
+        return attrs.evolve(skipped, skipped=Skip(reason=reason, detail=error.message))
     allowed = judge.tolerances(config.tolerance if pair.tolerance is None else pair.tolerance, config.tolerances)
     found = comparisons(story, pair, *runs)
     return judge.check(pair.reference, pair.candidate, found, allowed, required=config.required)
