@@ -217,8 +217,13 @@ def _dynamic(component: Component, said: DynamicAxes | None, where: str) -> Comp
                     f"{where}: one axis is called {renamed[own]!r} and {axis!r}",
                     hint=f"{own!r} of the plugin is one size in all tensors; give it one name.",
                 )
+    named = set(renamed)
+    # Older files call the sides of an input and of a smaller output by one name; two sizes cannot share one, so the
+    # first keeps it and the others stay what the plugin calls them.
+    owners: dict[str, str] = {}
+    renamed = {own: axis if owners.setdefault(axis, own) == own else own for own, axis in renamed.items()}
     axes = tuple(
-        attrs.evolve(axis, name=renamed.get(axis.name, axis.name), dynamic=axis.dynamic and axis.name in renamed)
+        attrs.evolve(axis, name=renamed.get(axis.name, axis.name), dynamic=axis.dynamic and axis.name in named)
         for axis in component.axes
     )
 

@@ -85,6 +85,20 @@ def test_dynamic_axes_rename_and_fix_the_rest() -> None:
     assert {a.name: a.dynamic for a in found.filed.axes} == {"N": True, "H": True, "width": False, "n": False}
 
 
+def test_two_sizes_under_one_name_keep_the_name_apart() -> None:
+    halved = Component(
+        name="net",
+        inputs=(Tensor(name="canvas", shape=("batch", 4, "height")),),
+        outputs=(Tensor(name="heatmap", shape=("batch", 1, "height_out")),),
+        axes=(Axis(name="batch", independent=True), Axis(name="height"), Axis(name="height_out")),
+    )
+    said = {"canvas": {0: "N", 2: "H"}, "heatmap": {0: "N", 2: "H"}}
+    found = graph({"model_io": {"dynamic_axes": said}}, halved)
+    assert found.filed.inputs[0].shape == ("N", 4, "H")
+    assert found.filed.outputs[0].shape == ("N", 1, "height_out")
+    assert all(each.dynamic for each in found.filed.axes)
+
+
 def test_dynamic_axes_may_speak_the_file_s_names() -> None:
     found = graph({"model_io": {"input_name": "images", "dynamic_axes": {"images": {0: "N"}}}})
     assert found.filed.inputs[0].name == "images"
