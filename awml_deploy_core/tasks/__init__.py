@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AVAILABLE", "PLANNED", "Task", "task"]
 
-AVAILABLE = ("classification",)
-PLANNED = ("detection2d", "detection3d", "segmentation")
+AVAILABLE = ("classification", "detection2d", "detection3d")
+PLANNED = ("segmentation",)
 
 
 class Task(Protocol):
@@ -29,8 +29,8 @@ class Task(Protocol):
     def agree(self, reference: Any, candidate: Any) -> Agreement:
         """How well two predictions for one sample agree."""
 
-    def picture(self, image: Array, truth: Any, predictions: Mapping[str, Any], class_names: Sequence[str]) -> Picture:
-        """One sample with its truth and the predictions by variant."""
+    def picture(self, scene: Array, truth: Any, predictions: Mapping[str, Any], class_names: Sequence[str]) -> Picture:
+        """One sample, an image or points, with its truth and the predictions by variant."""
 
 
 def task(name: str) -> Task:
