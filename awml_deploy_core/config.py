@@ -19,6 +19,7 @@ __all__ = [
     "Backend",
     "BackendConfig",
     "BackendSettings",
+    "CalibrationConfig",
     "CommonConfig",
     "ComponentConfig",
     "ComponentIO",
@@ -28,6 +29,7 @@ __all__ = [
     "ExportConfig",
     "Gate",
     "HandoverConfig",
+    "KeepConfig",
     "ModelIO",
     "ModelInput",
     "OnnxConfig",
@@ -272,6 +274,38 @@ class ModelInput:
 
 
 @frozen(kw_only=True)
+class KeepConfig:
+    """What stays in float32 when a graph is written in a narrower type.
+
+    Args:
+        nodes: Names of nodes.
+        ops: Kinds of operators.
+        outputs: Names of tensors; whoever makes one keeps its type.
+    """
+
+    nodes: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class CalibrationConfig:
+    """How `explicit_int8` finds the range of each tensor.
+
+    Args:
+        method: `minmax` takes the largest value, `percentile` leaves the rarest out, `entropy` loses least information.
+        num_samples: How many samples for calibration to run, -1 for all.
+        percentile: Per cent of the values that `percentile` keeps.
+        per_channel: A scale for every output channel of a weight instead of one for all.
+    """
+
+    method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    num_samples: int = field(default=32, validator=_each(_count_or_all))
+    percentile: float = field(default=99.99, validator=at_least(50))
+    per_channel: bool = True
+
+
+@frozen(kw_only=True)
 class CommonConfig:
     """How TensorRT engines are built. `tensorrt_config` is another name of this section.
 
@@ -283,6 +317,16 @@ class CommonConfig:
         plugin_libraries: Shared libraries with custom layers.
         timing_cache: Keep measured layer times between builds; a path says where.
         typing: `strong` writes precision into the graph, `weak` sets the builder's flag where it still exists.
+        keep: What stays in float32 when the precision is written into the graph.
+        calibration: How `explicit_int8` finds ranges.
+        optimization_level: How long the builder may search, 0 to 5; None leaves it to TensorRT.
+        memory_pools: Limits in bytes by the name of TensorRT's pool, beside the workspace.
+        hardware_compatibility: Name of the level at which the engine runs on other GPUs.
+        version_compatible: Let later TensorRTs load the engine.
+        compute_capabilities: GPUs to build for, `SM86` say, where the TensorRT lets one choose.
+        sparsity: Use sparse weights where they are.
+        aux_streams: Largest number of streams beside the main one.
+        dla_core: Run on this core of the deep-learning accelerator what can run there, the rest on the GPU.
         extra: Options handed to Polygraphy's `CreateConfig`.
     """
 
@@ -293,6 +337,16 @@ class CommonConfig:
     plugin_libraries: tuple[Path, ...] = ()
     timing_cache: bool | Path = True
     typing: Literal["strong", "weak"] = "strong"
+    keep: KeepConfig = field(factory=KeepConfig)
+    calibration: CalibrationConfig = field(factory=CalibrationConfig)
+    optimization_level: int | None = field(default=None, validator=at_least(0))
+    memory_pools: Mapping[str, int] = field(factory=dict, validator=at_least(1))
+    hardware_compatibility: str | None = None
+    version_compatible: bool = False
+    compute_capabilities: tuple[str, ...] = ()
+    sparsity: bool = False
+    aux_streams: int | None = field(default=None, validator=at_least(0))
+    dla_core: int | None = field(default=None, validator=at_least(0))
     extra: Mapping[str, Any] = field(factory=dict)
 
 

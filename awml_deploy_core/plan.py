@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awml_deploy_core import ladder
+from awml_deploy_core.build.flavor import installed
 from awml_deploy_core.config import Backend
-from awml_deploy_core.stages import NO_TENSORRT, Job
 from awml_deploy_core.stages.record import needs_network
 
 if TYPE_CHECKING:
     from awml_deploy_core.overrides import Graph
+    from awml_deploy_core.stages import Job
 
 RUNGS = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}
 
@@ -37,8 +38,8 @@ def _steps(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
             yield "export", f"nothing, mode {mode!r}; {graph.component.name} is taken from existing files"
     if "verify" in job.stages:
         yield "verify", _verification(job) if config.verification.enabled else "disabled: the run will be unverified"
-    if "build" in job.stages and mode in ("trt", "both"):
-        yield "build", NO_TENSORRT
+    if job.builds:
+        yield from _builds(job, graphs)
     if "evaluate" in job.stages:
         yield "evaluate", _evaluation(job) if config.evaluation.enabled else "disabled"
     if "handover" in job.stages and "hand_over" in job.plugin.hooks:
@@ -46,6 +47,15 @@ def _steps(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
         yield "handover", ", ".join(f"{config.export.work_dir}/handover/{target}" for target in targets) or "to nobody"
     if "report" in job.stages:
         yield "report", f"{config.export.work_dir}/report.json, report.md, manifest.json"
+
+
+def _builds(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
+    common, components = job.config.backend_config.common_config, job.config.components
+    with_what = ", ".join(installed()) or "nothing: no TensorRT is installed"
+    for graph in graphs:
+        own = components.get(graph.component.name)
+        policy = (own and own.precision_policy) or common.precision_policy
+        yield "build", f"{job.work_dir / 'tensorrt' / graph.engine_file} ({policy}) with {with_what}"
 
 
 def _there(path: Path) -> str:

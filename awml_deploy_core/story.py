@@ -1,6 +1,6 @@
 """The story: the only place that knows the order of the stages.
 
-    load -> record -> export -> verify -> build -> evaluate -> handover -> report
+    load -> record -> export -> cast -> verify -> build -> evaluate -> handover -> report
 
 A stage that fails is a result: what does not depend on it still runs, and the report is written in any case.
 """
@@ -167,7 +167,7 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
     """Walk through the stages and write what was found out."""
     started, clock = datetime.now(timezone.utc), time.monotonic()
     from awml_deploy_core.report import writing
-    from awml_deploy_core.stages import build, evaluate, export, handover, pictures, record, verify
+    from awml_deploy_core.stages import build, cast, evaluate, export, handover, pictures, record, verify
 
     ensure_directory(job.work_dir)
     log_path = job.config.deploy_log_path
@@ -182,8 +182,10 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
         record.load_all(story)
         record.record_calls(story)
         export.export_graphs(story)
+        cast.cast_graphs(story)
         verify.verify_ladder(story)
         build.build_engines(story)
+        verify.verify_engines(story)
         evaluate.evaluate_variants(story)
         pictures.draw_pictures(story)
         handover.hand_over(story)
@@ -226,6 +228,7 @@ def told(story: Story, started: datetime, seconds: float) -> Report:
         stages=tuple(story.stages),
         variants=tuple(story.variants),
         exports=tuple(story.exports),
+        engines=tuple(story.engines),
         artifacts=tuple(artifact for variant in story.variants for artifact in variant.artifacts),
         verification=story.verification,
         evaluations=(*(one.evaluation for one in story.evaluated), *story.skipped),

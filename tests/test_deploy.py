@@ -219,14 +219,6 @@ def test_workers_find_the_same_figures(
     assert shared.evaluations[0].protocol["workers"] == 2
 
 
-def test_mode_trt_says_that_engines_are_not_available(toy: Callable[..., Report], tmp_path: Path) -> None:
-    toy()
-    report = toy({"export": {"mode": "trt", "onnx_path": str(tmp_path / "work/onnx")}})
-    assert report.exit_code == 3
-    (build,) = [stage for stage in report.stages if stage.name == "build"]
-    assert "TensorRT is not available" in build.detail
-
-
 def test_a_truncated_file_is_no_artifact(toy: Callable[..., Report], tmp_path: Path) -> None:
     toy()
     path = tmp_path / "work/onnx/toy.onnx"

@@ -206,7 +206,7 @@ def test_the_table_of_tolerances_is_the_judge_s() -> None:
 def test_keys_said_to_have_no_effect_are_read_nowhere() -> None:
     section = page("config.md").partition("without effect yet")[2]
     said = {key.rpartition(".")[2] for key in code(section)}
-    assert len(said) > 5
+    assert len(said) > 1
     sources = [path for path in CORE.rglob("*.py") if path.name not in ("config.py", "dialect.py", "settings.py")]
     read = {
         node.attr

@@ -141,10 +141,10 @@ def test_nothing_crosses_to_the_host_between_components(variant: Variant, module
     with open_run(variant, PARTS, modules=modules) as run:
         image = torch.randn(2, 8, 64, 64, device="cuda")
         chain(run, image)
-        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as watched:
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as watched:
             chain(run, image)
             torch.cuda.synchronize()
-        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as other:
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as other:
             chain(run, image).cpu()
             torch.cuda.synchronize()
     assert len(copies(other.events())) == 1, "the profiler sees copies"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
-from awml_deploy_core.errors import ConfigError, RequirementError
+from awml_deploy_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,21 +69,23 @@ def open_run(
         RequirementError: If the device or the provider is not there.
         ArtifactError: If a file is missing, broken, or is not what the component describes.
     """
-    if variant.backend == "tensorrt":
-        raise RequirementError(f"variant {variant.name}: TensorRT is not available: there is no session for engines")
-    from awml_deploy_core.backends import onnxruntime, pytorch
+    from awml_deploy_core.backends import onnxruntime, pytorch, tensorrt
     from awml_deploy_core.backends.runner import Runner, require_device
 
     device = parse_device(variant.device)
     sessions: dict[str, Session] = {}
     declared = {component.name: component for component in components}
     with ExitStack() as opened:
+        if variant.backend == "tensorrt":
+            tensorrt.require_driver(variant.name)
         require_device(device, variant.name)
         if variant.backend == "pytorch":
             opened.enter_context(pytorch.thread_limit(threads))
         for component in declared.values():
             if variant.backend == "pytorch":
                 session = pytorch.open_session(variant, component, device, modules or {})
+            elif variant.backend == "tensorrt":
+                session = tensorrt.open_session(variant, component, device)
             else:
                 session = onnxruntime.open_session(variant, component, device, threads)
             sessions[component.name] = session

@@ -11,7 +11,18 @@ from attrs import field, frozen
 from awml_deploy_core.judge import Verification
 from awml_deploy_core.records import Artifact, Evaluation, Finding, Skip, Variant
 
-__all__ = ["SCHEMA_VERSION", "Crossing", "Delivery", "ExportNote", "Report", "Shown", "Stage", "Word", "verdict"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Crossing",
+    "Delivery",
+    "EngineNote",
+    "ExportNote",
+    "Report",
+    "Shown",
+    "Stage",
+    "Word",
+    "verdict",
+]
 
 SCHEMA_VERSION = 1
 Word = Literal["passed", "failed", "skipped", "unverified"]
@@ -21,7 +32,7 @@ Word = Literal["passed", "failed", "skipped", "unverified"]
 class Stage:
     """One stage of a run: how it ended, how long it took, and what there is to say."""
 
-    name: Literal["load", "record", "export", "verify", "build", "evaluate", "handover", "report"]
+    name: Literal["load", "record", "export", "cast", "verify", "build", "evaluate", "handover", "report"]
     status: Word
     seconds: float = 0.0
     detail: str = ""
@@ -39,6 +50,33 @@ class ExportNote:
     ir_version: int
     seconds: float
     notes: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class EngineNote:
+    """How one engine came about, and whether it is what was asked for.
+
+    Args:
+        component: The graph.
+        flavor: Module of the TensorRT that built it.
+        version: Its version.
+        policy: The precision that was asked for.
+        seconds: How long the builder took.
+        holds: Whether the receipt proves the precision; null where this machine cannot tell.
+        receipt: The proof in words.
+        islands: Layers that compute wider than asked, and why.
+        profiles: Sizes that it takes: smallest, the one to be fast at, largest.
+    """
+
+    component: str
+    flavor: str
+    version: str
+    policy: str
+    seconds: float
+    holds: bool | None
+    receipt: str
+    islands: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -85,6 +123,7 @@ class Report:
         stages: In order.
         variants: The ladder: every way to run the model that there was.
         exports: How the ONNX files came about.
+        engines: How the engines came about, with their receipts.
         artifacts: The files.
         verification: What was held against what, with every verdict.
         evaluations: Figures and times by variant.
@@ -108,6 +147,7 @@ class Report:
     stages: tuple[Stage, ...] = ()
     variants: tuple[Variant, ...] = ()
     exports: tuple[ExportNote, ...] = ()
+    engines: tuple[EngineNote, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     verification: Verification = field(factory=Verification)
     evaluations: tuple[Evaluation, ...] = ()

@@ -31,6 +31,7 @@ def render(report: Report) -> str:
     parts = (
         *_verdict(report),
         *_section(summary.artifacts(report)),
+        *_section(summary.engines(report)),
         *_verification(report),
         *_evaluation(report),
         *_pictures(report),
@@ -132,6 +133,7 @@ def _remarks(report: Report) -> Iterator[str]:
     yield _list(f"Given other inputs than {first}, so the figures do not compare", unequal)
     yield _list("Skipped", [f"{_code(what)}: {_text(why)}" for what, why in summary.skips(report)])
     told = [f"{_code(one.component)}: {_text(note)}" for one in report.exports for note in one.notes]
+    told += [f"{_code(one.component)}: {_text(island)}" for one in report.engines for island in one.islands]
     yield _list("Notes", [*map(_text, report.notes), *told])
 
 

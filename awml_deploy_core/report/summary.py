@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "artifacts",
+    "engines",
     "evaluations",
     "figures",
     "findings",
@@ -62,6 +63,20 @@ def artifacts(report: Report) -> Grid:
         rows.append((str(path), said.size(one.size), one.precision, *made, word))
     columns = ("file", "size", "precision", "opset", "made by", "status")
     return Grid(title=f"Artifacts in {report.work_dir}", columns=columns, rows=tuple(rows), figures=frozenset({1, 3}))
+
+
+def engines(report: Report) -> Grid:
+    """What proves the precision of each engine."""
+    words = {True: "holds", False: "broken", None: "not provable here"}
+    rows = [
+        (one.component, one.policy, _flavor(one.flavor, one.version), words[one.holds], one.receipt)
+        for one in report.engines
+    ]
+    return Grid(title="Receipts", columns=("engine", "policy", "built by", "receipt", "read from it"), rows=tuple(rows))
+
+
+def _flavor(name: str, version: str) -> str:
+    return f"{'TensorRT-RTX' if name == 'tensorrt_rtx' else 'TensorRT'} {version}"
 
 
 # ---------------------------------------------------------------- what it is worth

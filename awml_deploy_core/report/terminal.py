@@ -82,6 +82,7 @@ def _print(report: Report, page: _Page) -> None:
     page.title(f"{report.model} ({report.plugin}), {duration(report.seconds)}")
     page.table(summary.stages(report), header=False)
     page.section(summary.artifacts(report))
+    page.section(summary.engines(report))
     page.section(proof.ladder(report), note=_ERRORS)
     _faults(report, page)
     page.section(summary.evaluations(report), note=summary.protocol(report))
@@ -125,6 +126,7 @@ def _remarks(report: Report, page: _Page) -> None:
     )
     page.lines("Skipped", [f"{what}: {why}" for what, why in summary.skips(report)])
     told = [f"{one.component}: {note}" for one in report.exports for note in one.notes]
+    told += [f"{one.component}: {island}" for one in report.engines for island in one.islands]
     page.lines("Notes", [*report.notes, *told])
 
 

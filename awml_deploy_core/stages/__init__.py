@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from awml_deploy_core.build.flavor import Flavor
+from awml_deploy_core.build.policy import Plan
 from awml_deploy_core.config import Config
-from awml_deploy_core.errors import DeployError, ExitCode
+from awml_deploy_core.errors import DeployError, ExitCode, RequirementError
 from awml_deploy_core.judge import Verification
 from awml_deploy_core.overrides import Graph
 from awml_deploy_core.plugins import Loaded
 from awml_deploy_core.records import Evaluation, Sample, Skip, Variant
-from awml_deploy_core.report import Crossing, Delivery, ExportNote, Shown, Stage
+from awml_deploy_core.report import Crossing, Delivery, EngineNote, ExportNote, Shown, Stage
 
 if TYPE_CHECKING:
     from awml_deploy_core.evaluate import Evaluated  # noqa: TC004  it would bring torch with it
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STAGES = ("export", "verify", "build", "evaluate", "handover", "report")
-NO_TENSORRT = "this version does not build TensorRT engines yet"
+NO_ENGINE = "no engine was built"
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,6 +52,11 @@ class Job:
     def exports(self) -> bool:
         """Whether ONNX files are made."""
         return "export" in self.stages and self.config.export.mode in ("onnx", "both")
+
+    @property
+    def builds(self) -> bool:
+        """Whether engines are built."""
+        return "build" in self.stages and self.config.export.mode in ("trt", "both")
 
     @property
     def verifies(self) -> bool:
@@ -78,6 +85,12 @@ class Story:
     stages: list[Stage] = field(factory=list)
     variants: list[Variant] = field(factory=list)
     exports: list[ExportNote] = field(factory=list)
+    flavor: Flavor | None = None
+    no_flavor: RequirementError | None = None
+    plans: dict[str, Plan] = field(factory=dict)
+    islands: dict[str, dict[str, str]] = field(factory=dict)
+    fed: dict[str, Mapping[str, list[Path]]] = field(factory=dict)
+    engines: list[EngineNote] = field(factory=list)
     verification: Verification = field(factory=Verification)
     evaluated: list[Evaluated] = field(factory=list)
     skipped: list[Evaluation] = field(factory=list)

@@ -1,22 +1,159 @@
-"""TensorRT engines, which this version cannot build."""
+"""TensorRT engines, each in a process of its own, each with a receipt."""
 
 from __future__ import annotations
 
-from awml_deploy_core.errors import RequirementError
-from awml_deploy_core.records import Skip
-from awml_deploy_core.stages import NO_TENSORRT, Story, stage
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from awml_deploy_core.build.engine import Settings, build_engine
+from awml_deploy_core.build.profiles import Range, profiles
+from awml_deploy_core.errors import ArtifactError, RequirementError
+from awml_deploy_core.overrides import Graph, to_file
+from awml_deploy_core.records import Artifact, Skip, Variant
+from awml_deploy_core.report import EngineNote
+from awml_deploy_core.stages import Story, failed, stage
+
+if TYPE_CHECKING:
+    from awml_deploy_core.build.engine import Built
 
 
 def build_engines(story: Story) -> None:
-    """Say that engines cannot be built yet; asking for nothing else is a failure."""
-    mode = story.job.config.export.mode
-    if mode in ("onnx", "none") or "build" not in story.job.stages:
+    """Build an engine for every component, or say why there is none."""
+    if not story.job.builds:
         return
-    if mode == "trt":
-        with stage(story, "build"):
-            raise RequirementError(
-                f"TensorRT is not available: {NO_TENSORRT}", hint="Use `export.mode = 'onnx'` or `'none'`."
+    mode, base = story.job.config.export.mode, _base(story)
+    skip: Skip | None = None
+    if failed(story, "load", "record", "export", "cast", "verify"):
+        skip = Skip(reason="parent failed")
+    elif mode == "both" and story.no_flavor is not None:
+        skip = Skip(reason="no package", detail=story.no_flavor.message)
+        story.notes.append(
+            f"No TensorRT engine was built: {story.no_flavor.message}. {story.no_flavor.hint or ''}".strip()
+        )
+    with stage(story, "build", skip=skip) as said:
+        if skip is not None:
+            return
+        if story.no_flavor is not None:
+            raise story.no_flavor
+        if base is None:
+            raise ArtifactError(
+                "there is no ONNX file to build from",
+                hint="Name one with `export.onnx_path`, or export it with `export.mode = 'both'`.",
             )
+        made = [_built(story, graph, base, said) for graph in story.graphs]
+        story.variants.append(
+            Variant(
+                name="engine",
+                backend="tensorrt",
+                device=story.job.config.devices.cuda or "cuda:0",
+                artifacts=tuple(made),
+                parent=base.name,
+            )
+        )
+
+
+def _base(story: Story) -> Variant | None:
+    """The files that engines are built from: those in the asked precision, else the exported ones."""
+    cast = [variant for variant in story.variants if variant.name.startswith("onnx:")]
+    return cast[-1] if cast else story.variant("onnx")
+
+
+def _built(story: Story, graph: Graph, base: Variant, said: list[str]) -> Artifact:
+    assert story.flavor is not None
+    name = graph.component.name
+    source = next(artifact for artifact in base.artifacts if artifact.component == name)
+    artifact, built = build_engine(
+        source,
+        story.job.work_dir / "tensorrt" / graph.engine_file,
+        flavor=story.flavor,
+        plan=story.plans[name],
+        profiles=ranges(story, graph),
+        settings=settings(story),
+        islands=story.islands.get(name),
+        progress=story.progress,
+    )
+    story.engines.append(noted(built))
+    story.notes.extend(f"{name}: {note}" for note in built.plan.notes if f"{name}: {note}" not in story.notes)
+    said.append(f"{artifact.path} ({artifact.size / 1e6:.2f} MB, {built.receipt.summary})")
+    return artifact
+
+
+def noted(built: Built) -> EngineNote:
+    """What the report says of an engine."""
+    islands = [
+        f"{layer.name} is {layer.dtype}{f': {layer.reason}' if layer.reason else ''}" for layer in built.receipt.islands
+    ]
+    return EngineNote(
+        component=built.component,
+        flavor=built.flavor,
+        version=built.version,
+        policy=built.plan.policy,
+        seconds=built.seconds,
+        holds=built.receipt.holds,
+        receipt=built.receipt.summary,
+        islands=tuple(islands),
+        profiles=tuple(
+            f"{name} {list(one.min)} .. {list(one.opt)} .. {list(one.max)}"
+            for profile in built.profiles
+            for name, one in profile.items()
+        ),
+    )
+
+
+def ranges(story: Story, graph: Graph) -> tuple[dict[str, Range], ...]:
+    """The profiles of a component: the config's, then the limits of its axes, then the recording."""
+    config, own = story.job.config, {}  # type: Any, dict[str, str]
+    for mine, filed in zip(graph.component.inputs, graph.filed.inputs, strict=True):
+        own[mine.name] = filed.name
+    names = {*own, *own.values()}
+    component = config.components.get(graph.component.name)
+    if component and component.tensorrt_profile:
+        given: list[Mapping[str, Any]] = [component.tensorrt_profile]
     else:
-        with stage(story, "build", skip=Skip(reason="not supported", detail=NO_TENSORRT)):
-            story.notes.append(f"No TensorRT engine was built: {NO_TENSORRT}.")
+        listed = [one.input_shapes for one in config.backend_config.model_inputs]
+        # Of several graphs each takes the inputs that it has; of one graph a name that it lacks is a mistake.
+        several = len(story.graphs) > 1
+        given = [{n: p for n, p in shapes.items() if not several or n in names} for shapes in listed]
+    example = story.examples.get(graph.component.name)
+    recorded = {} if example is None else {name: tuple(value.shape) for name, value in to_file(graph, example).items()}
+    return profiles(graph.filed, [{own.get(n, n): p for n, p in one.items()} for one in given], recorded)
+
+
+def settings(story: Story) -> Settings:
+    """The config's words, as the process takes them."""
+    common = story.job.config.backend_config.common_config
+    if common.builder != "polygraphy":
+        raise RequirementError(
+            f"`builder = {common.builder!r}` is not available in this version", hint="Use 'polygraphy'."
+        )
+    options = {
+        "builder_optimization_level": common.optimization_level,
+        "max_aux_streams": common.aux_streams,
+        "sparse_weights": common.sparsity or None,
+        "version_compatible": common.version_compatible or None,
+        "exclude_lean_runtime": common.version_compatible or None,
+        "use_dla": True if common.dla_core is not None else None,
+        "allow_gpu_fallback": True if common.dla_core is not None else None,
+    }
+    return Settings(
+        workspace=common.max_workspace_size,
+        timing_cache=_timing_cache(story, common.timing_cache),
+        plugin_libraries=common.plugin_libraries,
+        options={name: value for name, value in options.items() if value is not None},
+        memory_pools=common.memory_pools,
+        hardware=common.hardware_compatibility,
+        compute_capabilities=common.compute_capabilities,
+        dla_core=common.dla_core,
+        extra=common.extra,
+    )
+
+
+def _timing_cache(story: Story, said: bool | Path) -> Path | None:
+    """Where layer times are kept: times of one TensorRT, version or device say nothing about another."""
+    if said is False:
+        return None
+    assert story.flavor is not None
+    if isinstance(said, Path):
+        return said
+    return story.job.work_dir / "tensorrt" / f"{story.flavor.name}-{story.flavor.version}.timing"

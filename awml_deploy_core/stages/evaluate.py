@@ -19,7 +19,7 @@ from awml_deploy_core.errors import (
 )
 from awml_deploy_core.records import Evaluation, Metrics, Record, Skip, Variant
 from awml_deploy_core.report import Crossing
-from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
+from awml_deploy_core.stages import NO_ENGINE, Story, Unmet, failed, stage
 from awml_deploy_core.stages.pictures import chosen
 
 if TYPE_CHECKING:
@@ -83,22 +83,33 @@ def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | DeployError
     Raises:
         RequirementError: A backend that is demanded is not there.
     """
-    settings, names = story.job.config.evaluation, {Backend.PYTORCH: "trained", Backend.ONNX: "onnx"}
+    settings = story.job.config.evaluation
     for backend in Backend:
         wanted = settings.backends.get(backend)
         if (wanted is None and settings.backends) or (wanted is not None and wanted.enabled is False):
             continue
-        found = story.variant(names.get(backend, "engine"))
+        found = of_backend(story, backend)
         demanded = wanted is not None and (wanted.required or wanted.enabled is True)
-        if found is None:
-            skip = _absent(backend)
-            if wanted is None:
+        if not found:
+            skip = _absent(story, backend)
+            if wanted is None and not (backend is Backend.TENSORRT and story.job.builds):
                 continue
-            absent = Variant(name=names.get(backend, "engine"), backend=backend.value)
+            absent = Variant(name=NAMES[backend], backend=backend.value)
             yield absent, _demand(backend, skip) if demanded else skip
-            continue
-        variant = ladder.on_device(found, wanted.device if wanted else None, story.job.config.devices.cuda)
-        yield variant, _unreachable(variant, demanded=demanded)
+        for one in found:
+            # A rehearsal is no backend of its own: it runs where precision can be known without a GPU.
+            device = wanted.device if wanted and ":" not in one.name else None
+            variant = ladder.on_device(one, device, story.job.config.devices.cuda)
+            yield variant, _unreachable(variant, demanded=demanded)
+
+
+NAMES = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}
+
+
+def of_backend(story: Story, backend: Backend) -> list[Variant]:
+    """The variants that a backend stands for: ONNX also for graphs in another precision."""
+    name = NAMES[backend]
+    return [one for one in story.variants if one.name == name or one.name.startswith(f"{name}:")]
 
 
 def _demand(backend: Backend, skip: Skip) -> DeployError:
@@ -108,25 +119,31 @@ def _demand(backend: Backend, skip: Skip) -> DeployError:
     return ArtifactError(f"{where}, but there is {skip.reason}", hint="Export first, or say `enabled = 'auto'`.")
 
 
-def _absent(backend: Backend) -> Skip:
+def _absent(story: Story, backend: Backend) -> Skip:
     if backend is Backend.TENSORRT:
-        return Skip(reason="not supported", detail=NO_TENSORRT)
+        if story.no_flavor is not None:
+            return Skip(reason="no package", detail=story.no_flavor.message)
+        return Skip(reason="no artifact", detail=NO_ENGINE)
     return Skip(reason="no checkpoint" if backend is Backend.PYTORCH else "no artifact")
 
 
 def _unreachable(variant: Variant, *, demanded: bool) -> Skip | RequirementError | None:
     from awml_deploy_core.backends import onnxruntime, parse_device
     from awml_deploy_core.backends.runner import require_device
+    from awml_deploy_core.backends.tensorrt import require_driver
 
     try:
         device = parse_device(variant.device)
+        if variant.backend == Backend.TENSORRT.value:
+            require_driver(variant.name)
         require_device(device, variant.name)
         if variant.backend == Backend.ONNX.value:
             onnxruntime.require_provider(device, variant.name)
     except RequirementError as error:
         if demanded:
             return error
-        return Skip(reason="no device", detail=error.message)
+        driverless = variant.backend == Backend.TENSORRT.value
+        return Skip(reason="no driver" if driverless else "no device", detail=error.message)
     return None
 
 

@@ -14,7 +14,7 @@ from awml_deploy_core.config import Backend
 from awml_deploy_core.errors import ExitCode, ForeignError, PluginError, RequirementError
 from awml_deploy_core.records import Comparison, Run, Skip, Variant
 from awml_deploy_core.report import proof
-from awml_deploy_core.stages import NO_TENSORRT, Story, Unmet, failed, stage
+from awml_deploy_core.stages import NO_ENGINE, Story, Unmet, failed, stage
 from awml_deploy_core.stages.record import recorded_calls
 
 
@@ -40,7 +40,7 @@ def verify_ladder(story: Story) -> None:
             return
     with stage(story, "verify") as said:
         with ladder.runs(story.graphs, story.network, story.scratch) as run_of:
-            checks = [verified(story, pair, run_of) for pair in pairs(story)]
+            checks = [verified(story, pair, run_of) for pair in pairs(story) if not _of_engine(pair)]
         story.verification = judge.Verification(checks=tuple(checks), samples=story.recorded, required=config.required)
         counts = {word: count for word, count in story.verification.counts.items() if count}
         said.append(", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to compare")
@@ -55,6 +55,36 @@ def verify_ladder(story: Story) -> None:
         if unproved:
             code = ExitCode.VERIFICATION if required else ExitCode.OK
             raise Unmet("unverified", code, f"{', '.join(unproved)} was held against nothing that leads to trained")
+
+
+def verify_engines(story: Story) -> None:
+    """Hold the engines against what they were built from and against `trained`, where they can run."""
+    job, config = story.job, story.job.config.verification
+    listed = [pair for pair in pairs(story) if _of_engine(pair)]
+    if not job.verifies or not listed or failed(story, "load"):
+        return
+    with stage(story, "verify") as said:
+        with ladder.runs(story.graphs, story.network, story.scratch) as run_of:
+            checks = tuple(verified(story, pair, run_of) for pair in listed)
+        before = story.verification
+        story.verification = attrs.evolve(before, checks=(*before.checks, *checks), samples=story.recorded)
+        alone = judge.Verification(checks=checks, samples=story.recorded, required=config.required)
+        said.append("engines: " + ", ".join(f"{count} {word}" for word, count in alone.counts.items() if count))
+        code = judge.exit_code(alone)
+        if (config.required or job.named) and alone.status != "passed":
+            code = ExitCode.VERIFICATION
+        if code or alone.status != "passed":
+            raise Unmet(alone.status, code, worst(alone))
+
+
+def _of_engine(pair: Pair) -> bool:
+    return Backend.TENSORRT.value in (pair.reference.backend, pair.candidate.backend)
+
+
+def _no_engine(story: Story) -> Skip:
+    if story.no_flavor is not None:
+        return Skip(reason="no package", detail=story.no_flavor.message)
+    return Skip(reason="no artifact", detail=NO_ENGINE)
 
 
 def worst(verification: judge.Verification) -> str:
@@ -78,6 +108,9 @@ def pairs(story: Story) -> list[Pair]:
         return [Pair(reference=a, candidate=b) for a, b in judge.pairs(story.variants)]
     trained, exported = story.variant("trained"), story.variant("exported")
     listed = [Pair(reference=trained, candidate=exported)] if trained and exported else []
+    # What is written in another precision is judged before an engine is built from it, whoever is in the scenarios.
+    cast = [one for one in story.variants if one.name.startswith("onnx:")]
+    listed += [Pair(reference=a, candidate=b) for a, b in judge.pairs(story.variants) if b in cast]
     cuda = (config.verification.devices or config.devices).cuda
     for scenario in scenarios:
         reference, missing_reference = _side(story, scenario.ref_backend, scenario.ref_device, cuda)
@@ -94,7 +127,7 @@ def _side(story: Story, backend: Backend, device: str, cuda: str | None) -> tupl
     if found is not None:
         return ladder.on_device(found, device, cuda), None
     if backend is Backend.TENSORRT:
-        return ladder.on_device(stand_in, device, cuda), Skip(reason="not supported", detail=NO_TENSORRT)
+        return ladder.on_device(stand_in, device, cuda), _no_engine(story)
     reason: Any = "no checkpoint" if backend is Backend.PYTORCH else "no artifact"
     return ladder.on_device(stand_in, device, cuda), Skip(reason=reason)
 
@@ -116,9 +149,11 @@ def verified(story: Story, pair: Pair, run_of: Callable[[Variant], Run]) -> judg
     except PluginError:
         raise
     except RequirementError as error:
-        reason: Literal["not supported", "no device"] = (
-            "not supported" if isinstance(error, ForeignError) else "no device"
-        )
+        reason: Literal["not supported", "no driver", "no device"] = "no device"
+        if isinstance(error, ForeignError):
+            reason = "not supported"
+        elif _of_engine(pair):
+            reason = "no driver"
         return attrs.evolve(skipped, skipped=Skip(reason=reason, detail=error.message))
     allowed = judge.tolerances(config.tolerance if pair.tolerance is None else pair.tolerance, config.tolerances)
     found = comparisons(story, pair, *runs)
