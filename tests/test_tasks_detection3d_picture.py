@@ -175,3 +175,15 @@ def test_equal_scenes_give_equal_bytes() -> None:
     rng = np.random.default_rng(0)
     points, found = rng.normal(0, 20, (5000, 4)), tree(at(5, 5), scores=[0.7])
     assert picture(points, None, {"a": found}, NAMES).png == picture(points.copy(), None, {"a": found}, NAMES).png
+
+
+def test_weak_boxes_are_counted_and_not_drawn() -> None:
+    weak, strong, none = (
+        panel(drawn(None, None, {"onnx": found}))
+        for found in (tree(at(25, 0), scores=[0.2]), tree(at(25, 0), scores=[0.25]), tree(scores=[]))
+    )
+    assert np.array_equal(weak, none)
+    assert not np.array_equal(strong, none)
+    assert picture(None, None, {"onnx": tree(at(25, 0), scores=[0.2])}, NAMES).caption.startswith(
+        "truth: unknown; onnx: 1 box"
+    )

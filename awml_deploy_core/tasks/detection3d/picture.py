@@ -11,7 +11,7 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from attrs import frozen
+from attrs import fields, frozen
 from PIL import Image, ImageDraw
 
 from awml_deploy_core.records import Array, Picture
@@ -48,6 +48,7 @@ def picture(
     *,
     reach: float | None = None,
     shade: Literal["height", "intensity"] = "height",
+    score: float = 0.25,
 ) -> Picture:
     """Draw a frame from above, a panel per variant.
 
@@ -58,6 +59,7 @@ def picture(
         class_names: Names by label.
         reach: Metres from the sensor to the edges; None shows all boxes and nearly all points up to 250 m.
         shade: `height` or `intensity`, what the colour of a point says.
+        score: Predictions below it are not drawn; how many there are stands above them.
 
     Raises:
         LoadError: A tree is not made as the task says.
@@ -65,13 +67,14 @@ def picture(
     true = None if truth is None else boxes_of(truth, "drawn: its truth", scored=False)
     found = {variant: boxes_of(each, f"drawn: the prediction of {variant}") for variant, each in predictions.items()}
     cloud = np.zeros((0, 3)) if points is None else array(points).reshape(-1, array(points).shape[-1])
-    panels: Mapping[str, Boxes | None] = found or {"truth": None}
+    sure = {variant: _above(boxes, score) for variant, boxes in found.items()}
+    panels: Mapping[str, Boxes | None] = sure or {"truth": None}
     columns = min(len(panels), 2 if len(panels) <= 4 else 3)
-    shown = [each for each in (true, *found.values()) if each is not None]
+    shown = [each for each in (true, *sure.values()) if each is not None]
     view = _View(size=(WIDTH - GAP * (columns - 1)) // columns, reach=reach or _reach(cloud, shown))
     ground = Image.fromarray(shaded(cloud, view.size, view.reach, GROUND, shade))
     drawn = [
-        Panel(image=_panel(ground, view, true, boxes)).titled(title, "" if boxes is None else _count(boxes))
+        Panel(image=_panel(ground, view, true, boxes)).titled(title, _note(boxes, found.get(title), score))
         for title, boxes in panels.items()
     ]
     page = stack(drawn, columns=columns, gap=GAP)
@@ -176,6 +179,18 @@ def _entries(shown: Sequence[Boxes], names: Sequence[str], *, with_truth: bool) 
     labels = sorted({int(label) for boxes in shown for label in boxes.label})
     truth = [("truth", WHITE)] if with_truth else []
     return truth + [(names[label] if 0 <= label < len(names) else str(label), colour(label)) for label in labels]
+
+
+def _above(boxes: Boxes, score: float) -> Boxes:
+    """The boxes that are worth drawing; a score that is no number is below all others."""
+    rows = boxes.score >= score
+    return Boxes(**{each.name: getattr(boxes, each.name)[rows] for each in fields(Boxes)})
+
+
+def _note(drawn: Boxes | None, found: Boxes | None, score: float) -> str:
+    if drawn is None or found is None:
+        return ""
+    return _count(found) if len(drawn) == len(found) else f"{len(drawn)} of {_count(found)}, scores from {score:g}"
 
 
 def _count(boxes: Boxes) -> str:
