@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from awml_deploy_core.errors import ExitCode, LoadError, PluginError
-from awml_deploy_core.export import export_onnx, graph
+from awml_deploy_core.export import attempt, export_onnx, graph
 from awml_deploy_core.export.trace import Unfit
 from awml_deploy_core.records import Axis, Component, Tensor
 
@@ -28,6 +28,26 @@ def tensor(name: str, *shape: int | str, dtype: str = "float32") -> Any:
 
 def component(name: str, inputs: Any, outputs: Any, axes: Any = (BATCH,)) -> Component:
     return Component(name=name, inputs=inputs, outputs=outputs, axes=axes)
+
+
+def test_a_doubtful_graph_is_taken_where_no_other_exporter_gives_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"torchscript": attempt.Held(exporter="torchscript", model=onnx.ModelProto(), doubt="y jumps at a tie")}
+
+    def traced(task: Any, exporter: Any) -> attempt.Held:
+        if exporter not in made:
+            raise Unfit("it has no such operator")
+        return made[exporter]
+
+    monkeypatch.setattr(attempt, "_traced", traced)
+    task: Any = None
+    held = attempt.first_that_holds(task, ["torchscript", "dynamo"])
+    assert held.exporter == "torchscript"
+    assert held.notes == [
+        "dynamo was given up: it has no such operator; torchscript was used",
+        "torchscript: y jumps at a tie; verification is to judge",
+    ]
+    made["dynamo"] = attempt.Held(exporter="dynamo", model=onnx.ModelProto())
+    assert attempt.first_that_holds(task, ["torchscript", "dynamo"]).exporter == "dynamo"
 
 
 PLAIN = component("plain", [tensor("x", "batch", 6)], [tensor("y", "batch", 6)])

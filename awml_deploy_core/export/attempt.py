@@ -52,19 +52,29 @@ def first_that_holds(task: Task, exporters: Sequence[Exporter]) -> Held:
         Unfit: If none does, with the reason of each.
     """
     refused: list[tuple[str, Unfit]] = []
+    doubtful: Held | None = None
     for exporter in exporters:
         try:
             held = _traced(task, exporter)
-            if held.doubt and exporter != exporters[-1]:
-                raise Unfit(held.doubt)  # noqa: TRY301  a doubt is a refusal only while there is another exporter
         except Unfit as error:
             refused.append((exporter, error))
             continue
-        doubts = [f"{exporter}: {held.doubt}; verification is to judge"] if held.doubt else []
-        fallbacks = [f"{name} was given up: {error}; {exporter} was used" for name, error in refused]
-        return Held(exporter=exporter, model=held.model, notes=[*fallbacks, *held.notes, *doubts])
+        if held.doubt is None:
+            return _told(held, refused)
+        # Another exporter may have none; where no other gives a graph at all, verification judges this one.
+        doubtful = doubtful or held
+        refused.append((exporter, Unfit(held.doubt)))
+    if doubtful is not None:
+        return _told(doubtful, [each for each in refused if each[0] != doubtful.exporter])
     reasons = "; ".join(f"{name}: {reason}" for reason, name in _grouped(refused).items())
     raise Unfit(reasons, refused[-1][1].hint) from refused[-1][1]
+
+
+def _told(held: Held, refused: Sequence[tuple[str, Unfit]]) -> Held:
+    """The graph that is taken, with what became of the others."""
+    doubts = [f"{held.exporter}: {held.doubt}; verification is to judge"] if held.doubt else []
+    fallbacks = [f"{name} was given up: {error}; {held.exporter} was used" for name, error in refused]
+    return Held(exporter=held.exporter, model=held.model, notes=[*fallbacks, *held.notes, *doubts])
 
 
 def _grouped(refused: Sequence[tuple[str, Unfit]]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from awml_deploy_core import ladder
 from awml_deploy_core.build.flavor import choose
 from awml_deploy_core.build.policy import Plan, plan
 from awml_deploy_core.errors import RequirementError
+from awml_deploy_core.files import ensure_directory
 from awml_deploy_core.overrides import Graph, to_file
 from awml_deploy_core.records import Artifact, Call, Sample, Variant
 from awml_deploy_core.stages import Story, failed, stage
@@ -74,7 +75,7 @@ def _cast(story: Story, found: Variant, said: list[str]) -> None:
             continue
         calls = _calls(story, found, asked, name)
         feeds = partial(_feeds, calls, graph)
-        target = story.job.work_dir / "onnx" / f"{Path(graph.onnx_file).stem}.{asked.policy}.onnx"
+        target = ensure_directory(story.job.work_dir / "onnx") / f"{Path(graph.onnx_file).stem}.{asked.policy}.onnx"
         done = cast_file(
             source,
             target,

@@ -119,9 +119,10 @@ def heads(names: set[str]) -> set[tuple[str | None, str]]:
 
 
 def table(report: Report) -> str:
-    """What the written report says about the rung at which the fault enters."""
+    """The rows of the written report about the rung at which the fault enters."""
     text = (report.work_dir / "report.md").read_text(encoding="utf-8")
-    return text.partition("**Failed:")[2].partition("Errors by output")[0]
+    first = text.partition("**Failed:")[2].partition("**Failed:")[0].partition("<details>")[0]
+    return "\n".join(line for line in first.splitlines() if line.startswith("|"))
 
 
 def blamed(report: Report) -> tuple[str, str]:

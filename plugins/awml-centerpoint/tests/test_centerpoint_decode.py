@@ -148,7 +148,8 @@ def awml(given: dict[str, torch.Tensor], settings: Config) -> Rows:
         {"nms_threshold": 3.0, "post_max_size": 9},
         {"post_center_range": (-2.0, -2.0, -0.5, 3.0, 2.0, 0.5)},
         {"nms": "rotate"},
-        {"nms": "rotate", "nms_threshold": 0.4, "pre_max_size": 40, "post_max_size": 12},
+        {"nms": "rotate", "nms_threshold": 0.4, "pre_max_size": 20, "post_max_size": 12},
+        {"nms": "rotate", "pre_max_size": 8},
     ],
 )
 def test_awml_s_rule_step_by_step(changes: dict[str, Any], seed: int) -> None:
@@ -334,6 +335,13 @@ def test_pedestrians_may_share_a_place_with_others_but_not_with_each_other() -> 
     assert left(4, 3) == [4, 3]
     assert left(4, 4) == [4]
     assert left(0, 1) == [0]
+
+
+def test_labels_of_a_second_task_go_on_in_autoware_s_rule_too() -> None:
+    settings = config(decoding="autoware", tasks=(("car", "truck", "bus"), ("bicycle", "pedestrian")))
+    first, second = one_by_one((2, 2, 2, 2.0)), one_by_one((1, 8, 8, 3.0))
+    first["heatmap"], second["heatmap"] = first["heatmap"][:, :3], second["heatmap"][:, :2]
+    assert run([first, second], settings)[0].labels.tolist() == [4, 2]
 
 
 def test_the_node_sees_no_overlap_of_boxes_that_are_hardly_there() -> None:
