@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from awml_deploy_core import ladder
-from awml_deploy_core.config import Backend, Config, Gate
+from awml_deploy_core.config import Backend, BackendSettings, Config, Gate
 from awml_deploy_core.errors import (
     ArtifactError,
     ConfigError,
@@ -92,7 +92,9 @@ def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | DeployError
         demanded = wanted is not None and (wanted.required or wanted.enabled is True)
         if not found:
             skip = _absent(story, backend)
-            if wanted is None and not (backend is Backend.TENSORRT and story.job.builds):
+            # `--device` alone gives every backend a word of its own, which asks for nothing.
+            asked = wanted is not None and wanted != BackendSettings(device=wanted.device)
+            if not asked and not (backend is Backend.TENSORRT and story.job.builds):
                 continue
             absent = Variant(name=NAMES[backend], backend=backend.value)
             yield absent, _demand(backend, skip) if demanded else skip

@@ -21,7 +21,10 @@ from awml_centerpoint.scatter import scatter
 from awml_centerpoint.voxels import decorate, voxelise
 from awml_centerpoint.wrapper import wrap
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning"),
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 INTEGERS = ("coordinates", "counts", "points", "cells", "slots")
