@@ -16,6 +16,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PLUGINS = sorted(Path("plugins").glob("awml-*"))
+MODELS = [folder.name.removeprefix("awml-") for folder in PLUGINS]
 CODE = ["awml_deploy_core", "benchmarks", "docs", "noxfile.py", "plugins", "tests"]
 PINNED = ("-c", "constraints.txt")
 FREE = ("torch", "onnxscript")
@@ -36,14 +37,15 @@ def develop(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the shipped example from the trained weights to the report, in `work_dirs/demo`."""
+    """Run the shipped examples from the trained weights to the report, in `work_dirs/demo`."""
     develop(session)
     session.run("awml-deploy", "plugins")
-    folder = Path("work_dirs/demo")
-    shutil.rmtree(folder, ignore_errors=True)
-    session.run("awml-deploy", "init", "--model", "calibration", str(folder))
-    session.chdir(folder)
-    session.run("awml-deploy", "--model", "calibration", "config.py")
+    root = Path("work_dirs/demo").resolve()
+    shutil.rmtree(root, ignore_errors=True)
+    for model in session.posargs or MODELS:
+        session.run("awml-deploy", "init", "--model", model, str(root / model))
+        with session.chdir(root / model):
+            session.run("awml-deploy", "--model", model, "config.py")
 
 
 @nox.session
