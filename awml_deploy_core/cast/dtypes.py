@@ -7,6 +7,7 @@ given for whole variables; what is consistent before is then consistent afterwar
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import count
 from math import prod
 from typing import Literal
 
@@ -16,7 +17,20 @@ from onnx import TensorProto, inliner
 
 from awml_deploy_core.errors import BuildError
 
-__all__ = ["OTHER", "TYPES", "Slots", "Type", "element_types", "inlined", "inner_names", "light", "opset_of", "slots"]
+__all__ = [
+    "OTHER",
+    "TYPES",
+    "Slots",
+    "Type",
+    "element_types",
+    "inlined",
+    "inner_names",
+    "light",
+    "name_all",
+    "opset_of",
+    "slots",
+    "unused",
+]
 
 Type = Literal["float16", "bfloat16"]
 
@@ -44,6 +58,22 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
+
+
+def unused(stem: str, taken: Collection[str]) -> str:
+    """A name that nothing has yet: the stem, or the stem with a number."""
+    if stem not in taken:
+        return stem
+    return next(name for number in count(2) if (name := f"{stem}_{number}") not in taken)
+
+
+def name_all(graph: onnx.GraphProto) -> None:
+    """Give every node a name: islands are told by it, and TensorRT names its layers after it."""
+    taken = {node.name for node in graph.node}
+    for index, node in enumerate(graph.node):
+        if not node.name:
+            node.name = unused(f"{node.op_type}_{index}", taken)
+            taken.add(node.name)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

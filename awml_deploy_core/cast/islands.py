@@ -97,7 +97,9 @@ def require_there(nodes: list[onnx.NodeProto], keep: Keep) -> None:
         for name in asked:
             if name not in there:
                 near = nearest(name, there)
-                hint = f"Did you mean {near!r}?" if near else f"There are {', '.join(there[:12]) or 'none with a name'}."
+                hint = (
+                    f"Did you mean {near!r}?" if near else f"There are {', '.join(there[:12]) or 'none with a name'}."
+                )
                 raise ConfigError(f"keep.{kind}: the graph has no {name!r}", hint=hint)
 
 

@@ -7,16 +7,27 @@ other type, one Cast is put behind whoever makes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import count
 
 import numpy as np
 import onnx
 from attrs import field, frozen
 from onnx import TensorProto, helper, numpy_helper
 
-from awml_deploy_core.cast.dtypes import TYPES, Slots, Type, element_types, inlined, inner_names, light, opset_of, slots
+from awml_deploy_core.cast.dtypes import (
+    TYPES,
+    Slots,
+    Type,
+    element_types,
+    inlined,
+    inner_names,
+    light,
+    name_all,
+    opset_of,
+    slots,
+    unused,
+)
 from awml_deploy_core.cast.islands import Keep, Scene, found, require_there
-from awml_deploy_core.cast.weights import converted, vanishing
+from awml_deploy_core.cast.weights import converted, lift_constants, vanishing
 from awml_deploy_core.errors import BuildError, ConfigError
 
 __all__ = ["Keep", "Narrowed", "narrow"]
@@ -65,8 +76,8 @@ class _Rewrite:
 
     def name(self, tensor: str, kind: int) -> str:
         """A name for a tensor in another type that nothing has yet."""
-        stem = f"{tensor}_as_{'float' if kind == TensorProto.FLOAT else self.scene.dtype}"
-        free = next(name for name in (stem, *(f"{stem}_{i}" for i in range(2, 10**4))) if name not in self.taken)
+        word = "float" if kind == TensorProto.FLOAT else self.scene.dtype
+        free = unused(f"{tensor}_as_{word}", self.taken)
         self.taken.add(free)
         return free
 
@@ -99,9 +110,9 @@ def narrow(
         )
     keep = keep or Keep()
     copy = inlined(model)
-    _name_all(copy.graph)
+    name_all(copy.graph)
     require_there([*copy.graph.node], keep)
-    _lift_constants(copy.graph, keep)
+    lift_constants(copy.graph, kept={*keep.nodes, *keep.ops, *keep.outputs})
     listed = _unlist_weights(copy)
     scene = Scene(
         nodes=[*copy.graph.node],
@@ -125,46 +136,6 @@ def narrow(
 
 
 # ---------------------------------------------------------------- before
-
-
-def _name_all(graph: onnx.GraphProto) -> None:
-    """Give every node a name: islands are told by it, and TensorRT names its layers after it."""
-    taken = {node.name for node in graph.node}
-    for index, node in enumerate(graph.node):
-        if not node.name:
-            stem = f"{node.op_type}_{index}"
-            node.name = next(name for name in (stem, *(f"{stem}_{i}" for i in count(2))) if name not in taken)
-            taken.add(node.name)
-
-
-def _lift_constants(graph: onnx.GraphProto, keep: Keep) -> None:
-    """Make weights of Constant nodes, so that each user has them in the type that it needs."""
-    results = {value.name for value in graph.output} | set(keep.outputs)
-    left = []
-    for node in graph.node:
-        tensor = None
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and not results & {*node.output}:
-            tensor = _constant(node)
-        if tensor is None or node.name in keep.nodes or "Constant" in keep.ops:
-            left.append(node)
-        else:
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-    del graph.node[:]
-    graph.node.extend(left)
-
-
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The float32 tensor of a Constant node."""
-    tensor = onnx.TensorProto()
-    for attribute in node.attribute:
-        if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(attribute.t)
-            return tensor
-        if attribute.name in ("value_float", "value_floats"):
-            values = attribute.f if attribute.name == "value_float" else attribute.floats
-            return numpy_helper.from_array(np.array(values, np.float32))
-    return None
 
 
 def _unlist_weights(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -283,7 +254,8 @@ def _require_sound(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
     reason = _disagreement(after)
     if reason and not _disagreement(before):
         raise BuildError(
-            f"the graph cannot be rewritten: {reason}", hint="Name the node in `keep.nodes`, so that it stays in float32."
+            f"the graph cannot be rewritten: {reason}",
+            hint="Name the node in `keep.nodes`, so that it stays in float32.",
         )
 
 

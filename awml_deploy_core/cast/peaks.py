@@ -85,7 +85,7 @@ def _session(model: onnx.ModelProto, watched: Sequence[str], *, masked: bool) ->
     options.log_severity_level = 4
     # Fusing nodes would take tensors away that are watched.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # In the default order every tensor would wait for its probes until the whole graph has run.
+    # In the order of the file: by default every tensor would wait for its probes until the whole graph has run.
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     try:
         return ort.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -104,28 +104,34 @@ def _watched(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def _probed(model: onnx.ModelProto, watched: Sequence[str], *, masked: bool) -> onnx.ModelProto:
-    """The graph with the extremes of tensors as its outputs."""
+    """The graph with the extremes of tensors as its outputs, each found right behind the tensor."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    del copy.graph.output[:]
+    graph, asked = copy.graph, set(watched)
+    nodes: list[onnx.NodeProto] = []
+    made: list[str] = []
+    for names, node in (([value.name for value in graph.input], None), *((one.output, one) for one in graph.node)):
+        nodes += [] if node is None else [node]
+        for name in names:
+            if name in asked:
+                nodes += _probe(name, masked=masked)
+                made += [f"{_PREFIX}_max_{name}", f"{_PREFIX}_min_{name}"]
+    del graph.node[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in made)
     if masked:
         for name, value in (("limit", np.inf), ("zero", 0.0)):
-            copy.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{_PREFIX}_{name}"))
-    for name in watched:
-        looked_at = name
-        if masked:
-            looked_at = f"{_PREFIX}_values_{name}"
-            copy.graph.node.extend(_finite(name, looked_at))
-        for kind in ("max", "min"):
-            output = f"{_PREFIX}_{kind}_{name}"
-            copy.graph.node.append(helper.make_node(f"Reduce{kind.title()}", [looked_at], [output], keepdims=0))
-            copy.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
+            graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{_PREFIX}_{name}"))
     return copy
 
 
-def _finite(name: str, result: str) -> Iterator[onnx.NodeProto]:
-    """Zero where a tensor holds infinity or NaN."""
-    yield helper.make_node("Abs", [name], [f"{_PREFIX}_abs_{name}"])
-    yield helper.make_node("Less", [f"{_PREFIX}_abs_{name}", f"{_PREFIX}_limit"], [f"{_PREFIX}_finite_{name}"])
-    where = [f"{_PREFIX}_finite_{name}", name, f"{_PREFIX}_zero"]
-    yield helper.make_node("Where", where, [result])
+def _probe(name: str, *, masked: bool) -> Iterator[onnx.NodeProto]:
+    looked_at = name
+    if masked:
+        # Zero where the tensor holds infinity or NaN.
+        looked_at, size, finite = (f"{_PREFIX}_{kind}_{name}" for kind in ("values", "abs", "finite"))
+        yield helper.make_node("Abs", [name], [size])
+        yield helper.make_node("Less", [size, f"{_PREFIX}_limit"], [finite])
+        yield helper.make_node("Where", [finite, name, f"{_PREFIX}_zero"], [looked_at])
+    yield helper.make_node("ReduceMax", [looked_at], [f"{_PREFIX}_max_{name}"], keepdims=0)
+    yield helper.make_node("ReduceMin", [looked_at], [f"{_PREFIX}_min_{name}"], keepdims=0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["LARGEST", "LEAST", "converted", "largest", "vanishes", "vanishing"]
+__all__ = ["LARGEST", "LEAST", "converted", "largest", "lift_constants", "vanishes", "vanishing"]
 
 LARGEST = {"float16": 65504.0, "bfloat16": float(np.array(0x7F7F0000, np.uint32).view(np.float32))}
 """The largest finite value that a type holds."""
@@ -49,3 +50,38 @@ def vanishing(tensor: onnx.TensorProto) -> int:
     """How many of its values become 0 in float16."""
     values = numpy_helper.to_array(tensor)
     return int(((values != 0) & (np.abs(values) <= _HALF_OF_LEAST)).sum())
+
+
+def lift_constants(graph: onnx.GraphProto, kept: Collection[str]) -> None:
+    """Make weights of Constant nodes, so that each user has them in the type that it needs.
+
+    Args:
+        graph: The graph, its nodes named.
+        kept: Names and kinds of nodes, and names of their results, that are left as they are.
+    """
+    results = {value.name for value in graph.output}
+    left = []
+    for node in graph.node:
+        tensor = None
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and not results & {*node.output}:
+            tensor = _constant(node)
+        if tensor is None or {node.name, node.op_type, *node.output} & {*kept}:
+            left.append(node)
+        else:
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+    del graph.node[:]
+    graph.node.extend(left)
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The float32 tensor of a Constant node."""
+    tensor = onnx.TensorProto()
+    for attribute in node.attribute:
+        if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(attribute.t)
+            return tensor
+        if attribute.name in ("value_float", "value_floats"):
+            values = attribute.f if attribute.name == "value_float" else attribute.floats
+            return numpy_helper.from_array(np.array(values, np.float32))
+    return None
