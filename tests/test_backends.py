@@ -450,8 +450,3 @@ def test_a_device_that_does_not_exist_is_a_requirement(tmp_path: Path, backend: 
     with pytest.raises(RequirementError, match="variant v: device cuda:99 does not exist here") as caught:
         open_run(variant, [NET], modules={"net": Net()})
     assert caught.value.exit_code == ExitCode.ENVIRONMENT
-
-
-def test_engines_are_said_to_be_unavailable() -> None:
-    with pytest.raises(RequirementError, match="variant engine: TensorRT is not available"):
-        open_run(Variant(name="engine", backend="tensorrt", device="cuda"), [NET])

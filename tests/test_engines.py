@@ -216,3 +216,25 @@ def test_a_policy_that_the_tensorrt_cannot_give_is_refused(built: Callable[..., 
     report = built("fp16", common={"typing": "weak"})
     assert stage(report, "cast").exit_code == report.exit_code == 3
     assert "takes every type from the graph" in stage(report, "cast").detail
+
+
+def test_bfloat16_is_built_and_its_rehearsal_skipped(built: Callable[..., Report]) -> None:
+    report = built("bf16", onnx_config={"opset_version": 22, "exporter": "torchscript"})
+    assert report.exit_code == 0, report.stages
+    checks = {(check.reference, check.candidate): check for check in report.verification.checks}
+    skip = checks["onnx", "onnx:bf16"].skipped
+    assert skip is not None
+    assert skip.reason == "not supported"
+    assert report.engines[0].holds is True
+
+
+def test_a_program_that_is_not_there_is_named(
+    built: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    report = built("fp32", common={"builder": "trtexec"})
+    build = stage(report, "build")
+    assert build.skipped is not None
+    assert "there is no program trtexec on the PATH" in build.skipped.detail
+    report = built("fp32", common={"builder": "trtexec", "flavor": "tensorrt_rtx"})
+    assert "TensorRT-RTX has another program" in str(stage(report, "build").skipped)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from awml_deploy_core.tasks.canvas import GREY, WHITE, Panel, Tag, colour, encode, legend, photograph, stack
+from awml_deploy_core.tasks.canvas import GREY, WHITE, Panel, Tag, colour, encode, legend, photograph, stack, tally
 
 RED = (255, 0, 0)
 
@@ -133,6 +133,22 @@ def test_a_legend_takes_as_many_lines_as_it_needs() -> None:
     assert narrow.height > 3 * wide.height
     for one in (wide, narrow):
         assert all(where(one, hue).any() for _, hue in entries)
+
+
+def test_a_tally_has_a_line_per_name_as_far_as_there_is_room() -> None:
+    rows = [(f"class {label}", colour(label), (label, 2, 0)) for label in range(12)]
+    large, small = (tally("boxes", ("truth", "trained", "onnx"), rows, (640, high)) for high in (433, 160))
+    assert (large.size, small.size) == ((640, 433), (640, 160))
+    assert all(where(large, hue).any() for _, hue, _ in rows)
+    assert [where(small, hue).any() for _, hue, _ in rows] == [True] * 3 + [False] * 9
+    tops = [np.flatnonzero(where(large, hue).any(axis=1))[0] for _, hue, _ in rows]
+    assert tops == sorted(tops)
+    assert large.tobytes() == tally("boxes", ("truth", "trained", "onnx"), rows, (640, 433)).tobytes()
+    changed = [(name, hue, (*numbers[:2], 7)) for name, hue, numbers in rows]
+    other = np.asarray(tally("boxes", ("truth", "trained", "onnx"), changed, (640, 433)))
+    columns = np.flatnonzero((other != np.asarray(large)).any(axis=(0, 2)))
+    assert columns.min() > 600
+    assert tally("boxes", ("a" * 200,), [("b" * 200, RED, (1,))], (100, 40)).size == (100, 40)
 
 
 def test_colours_differ_and_come_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import subprocess
 import sys
@@ -325,6 +326,13 @@ def test_other_thresholds_and_counts_are_named_in_the_keys() -> None:
     plain = metrics(records, NAMES).values
     assert values["AP50"] == pytest.approx(plain["AP50"])
     assert values["mAP"] != plain["mAP"]
+
+
+def test_the_evaluator_keeps_its_steps_to_itself(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        metrics(street(0, 3), NAMES)
+    assert caplog.records == []
+    assert not logging.getLogger("faster_coco_eval.core.coco").isEnabledFor(logging.INFO)
 
 
 def test_a_missing_evaluator_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

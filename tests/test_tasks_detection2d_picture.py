@@ -49,6 +49,19 @@ def test_truth_and_variants_stand_side_by_side() -> None:
     assert drawn.caption == "truth: 1 car, 1 person; trained: 1 car, 1 truck; onnx: 1 car; scores from 0.25"
 
 
+def test_a_place_that_is_left_over_has_the_counts() -> None:
+    sides = {"trained": found(0.9, 0.6, 0.1), "onnx": found(0.9)}
+    shown = pixels(picture(IMAGE, TRUTH, sides, NAMES))
+    assert shown.shape[0] == 2 * (STRIP + 360) + 8
+    rest = shown[STRIP + 368 :, 648:]
+    assert all(has(rest, colour(label)) for label in range(3))
+    four = pixels(picture(IMAGE, TRUTH, {**sides, "engine": found(0.9)}, NAMES))
+    assert four.shape[0] > shown.shape[0]
+    assert not has(four[STRIP + 368 : 2 * STRIP + 728, 648:], colour(1))
+    empty = pixels(picture(IMAGE, None, {name: found() for name in "abc"}, NAMES))
+    assert empty.shape == shown.shape
+
+
 def test_what_was_missed_is_dashed_in_white() -> None:
     drawn = pixels(picture(IMAGE, TRUTH, {"onnx": found(0.9)}, NAMES))
     onnx = drawn[STRIP : STRIP + 360, 648:]

@@ -66,6 +66,11 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
             session = ort.InferenceSession(path, options, providers=[(provider, where)])
     except _faults() as error:
         _require_known(path, name)
+        if isinstance(error, ort.capi.onnxruntime_pybind11_state.NotImplemented):
+            raise ForeignError(
+                f"component {name}: ONNX Runtime cannot run {path} on {device}: {_reason(error)}",
+                hint="Only the engine can show what this precision costs; on the CPU there is no bfloat16.",
+            ) from error
         raise ArtifactError(
             f"component {name}: {path} cannot be loaded: {_reason(error)}",
             hint="Was it copied in part, or without its .data file? Export it again.",

@@ -47,11 +47,15 @@ def plan(policy: Precision, flavor: Flavor | None, typing: Literal["strong", "we
         RequirementError: The policy cannot be met there.
     """
     weak, strong = (flavor.weak, flavor.strong) if flavor else (False, True)
-    if typing == "weak" and (not weak or policy == "strongly_typed"):
+    if typing == "weak" and not weak:
         raise RequirementError(
-            f"`typing = 'weak'` with `precision_policy = {policy!r}`: {flavor or 'TensorRT 11 and RTX'} takes every "
-            "type from the graph",
+            f"`typing = 'weak'`: {flavor or 'the newest TensorRT'} takes every type from the graph",
             hint="Leave typing out: the precision is then written into the graph.",
+        )
+    if typing == "weak" and policy == "strongly_typed":
+        raise RequirementError(
+            "`typing = 'weak'` and `precision_policy = 'strongly_typed'` contradict each other",
+            hint="Leave typing out, or choose another policy.",
         )
     by_flag = weak and (typing == "weak" or not strong)
     if policy == "auto":

@@ -6,6 +6,7 @@ crash: none of it happens in the process of the run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -21,7 +22,7 @@ from typing import IO, Any
 
 from awml_deploy_core.errors import ArtifactError, BuildError, ConfigError, DeployError, LoadError, RequirementError
 
-__all__ = ["Told", "ask"]
+__all__ = ["HEARTBEAT", "Told", "ask", "died", "open_log"]
 
 Told = Callable[[Mapping[str, Any]], None]
 
@@ -48,7 +49,8 @@ def ask(request: Mapping[str, Any], *, told: Told | None = None, log: Path | Non
     Raises:
         DeployError: What it gave as the reason of a failure, or how it died.
     """
-    with _spawned(request, log) as (process, words, spoken):
+    what = request.get("component", request["flavor"])
+    with open_log(log) as out, _spawned(request, out) as (process, words):
         answer: dict[str, Any] | None = None
         for said in _heard(process, words):
             if said["event"] == "done":
@@ -60,48 +62,58 @@ def ask(request: Mapping[str, Any], *, told: Told | None = None, log: Path | Non
                 told(said)
         code = process.wait()
         if answer is None or code:
-            raise _died(code, request, spoken)
+            raise died(what, code, out)
         return answer
 
 
 @contextmanager
-def _spawned(
-    request: Mapping[str, Any], log: Path | None
-) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], Callable[[], str]]]:
+def open_log(path: Path | None) -> Iterator[IO[bytes]]:
+    """The file for a process's own words, which can be read while it works.
+
+    Raises:
+        RequirementError: It cannot be made.
+    """
+    try:
+        file = tempfile.TemporaryFile() if path is None else path.open("w+b")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise RequirementError(
+            f"cannot write {path or 'a temporary file'}: {error.strerror}",
+            hint="Free space, or choose another work_dir.",
+        ) from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _spawned(request: Mapping[str, Any], out: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     read, write = os.pipe()
-    # A large word is said once by TensorRT and again by its logger; only the last of it is ever shown.
-    with tempfile.TemporaryFile() as out, os.fdopen(read, "rb", buffering=0) as words:
-        process = subprocess.Popen(  # noqa: S603  this very Python and a module of ours
-            [sys.executable, "-m", "awml_deploy_core.build.child", str(write)],
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            pass_fds=(write,),
-            # A file tensorrt.py in the user's folder is not TensorRT.
-            env={
-                **os.environ,
-                "POLYGRAPHY_USE_TENSORRT_RTX": str(int(request["flavor"] == "tensorrt_rtx")),
-                "PYTHONSAFEPATH": "1",
-            },
-        )
-        os.close(write)
-
-        def spoken() -> str:
-            out.seek(0)
-            return out.read().decode("utf-8", "replace")
-
+    with os.fdopen(read, "rb", buffering=0) as words:
+        try:
+            process = subprocess.Popen(  # noqa: S603  this very Python and a module of ours
+                [sys.executable, "-m", "awml_deploy_core.build.child", str(write)],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write,),
+                # A file tensorrt.py in the user's folder is not TensorRT.
+                env={
+                    **os.environ,
+                    "POLYGRAPHY_USE_TENSORRT_RTX": str(int(request["flavor"] == "tensorrt_rtx")),
+                    "PYTHONSAFEPATH": "1",
+                },
+            )
+        finally:
+            os.close(write)
         try:
             assert process.stdin is not None
-            with process.stdin as given:
+            # One that died before it read is found out by what it does not answer.
+            with contextlib.suppress(BrokenPipeError), process.stdin as given:
                 given.write(json.dumps(request, default=str).encode())
-            yield process, words, spoken
+            yield process, words
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            if log is not None:
-                log.parent.mkdir(parents=True, exist_ok=True)
-                log.write_text(spoken(), encoding="utf-8")
 
 
 def _heard(process: subprocess.Popen[bytes], words: IO[bytes]) -> Iterator[dict[str, Any]]:
@@ -111,25 +123,45 @@ def _heard(process: subprocess.Popen[bytes], words: IO[bytes]) -> Iterator[dict[
         selector.register(words, selectors.EVENT_READ)
         while True:
             if not selector.select(HEARTBEAT):
-                yield {"event": "alive", "seconds": time.monotonic() - started, "pid": process.pid}
+                yield {"event": "alive", "seconds": time.monotonic() - started}
                 continue
             more = words.read(1 << 16)
             if not more:
                 return
             *lines, rest = (rest + more).split(b"\n")
-            yield from (json.loads(line) for line in lines)
+            yield from (_word(line, process) for line in lines)
 
 
-def _died(code: int, request: Mapping[str, Any], spoken: Callable[[], str]) -> DeployError:
-    what = request.get("component", request["flavor"])
-    last = " ".join(spoken()[-_LAST:].split())[-300:]
+def _word(line: bytes, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    try:
+        said = json.loads(line)
+        said["event"]
+    except (ValueError, TypeError, KeyError) as error:
+        process.kill()
+        raise BuildError(
+            f"the process of TensorRT answered with what is no answer: {line[:80]!r}",
+            hint="A library that it loads writes where it must not; leave out plugin_libraries to find which.",
+        ) from error
+    return dict(said)
+
+
+def died(what: str, code: int, out: IO[bytes]) -> DeployError:
+    """The error for a process that ended without an answer."""
+    last = " ".join(_end_of(out).split())[-300:]
     said = f"; its last words: {last}" if last else ""
     if code >= 0:
-        return BuildError(f"{what}: the process of TensorRT ended with exit code {code} before it had answered{said}")
-    name = signal.Signals(-code).name
+        return BuildError(
+            f"{what}: the process of TensorRT ended with exit code {code} before it had answered{said}",
+            hint="The log of the build beside the engine has all that it said.",
+        )
     hint = (
         "SIGKILL mostly means that memory ran out: lower max_workspace_size or optimization_level, or free memory."
         if -code == signal.SIGKILL
         else "A crash of TensorRT itself: try another optimization_level or opset_version, or another TensorRT."
     )
-    return BuildError(f"{what}: the process of TensorRT was ended by {name}{said}", hint=hint)
+    return BuildError(f"{what}: the process of TensorRT was ended by {signal.Signals(-code).name}{said}", hint=hint)
+
+
+def _end_of(out: IO[bytes]) -> str:
+    out.seek(max(0, out.seek(0, os.SEEK_END) - _LAST))
+    return out.read().decode("utf-8", "replace")

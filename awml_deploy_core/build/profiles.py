@@ -15,7 +15,7 @@ from awml_deploy_core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from awml_deploy_core.config import Profile
-    from awml_deploy_core.records import Component, Tensor
+    from awml_deploy_core.records import Axis, Component, Tensor
 
 __all__ = ["Range", "profiles"]
 
@@ -93,54 +93,84 @@ def _range(
         if shape is not None and len(shape) != len(tensor.shape):
             wrong = f"{tensor.name}.{which}_shape has {len(shape)} sizes, the input {len(tensor.shape)}"
             return Range(min=(), opt=(), max=()), [wrong]
-    low, best, high, faults = [], [], [], []  # type: list[int], list[int], list[int], list[str]
+    triples: list[tuple[int, int, int]] = []
+    faults: list[str] = []
     for place, size in enumerate(tensor.shape):
-        smallest, usual, largest = (shape[place] if shape else None for shape in given.values())
-        seen = recorded[place] if recorded is not None else None
-        if not _free(component, size):
-            fixed = size if isinstance(size, int) else component.axis(size).min
-            off = [value for value in (smallest, usual, largest) if value not in (None, fixed)]
-            faults += [f"{tensor.name}[{place}] is {fixed} in the graph, the profile says {off[0]}"] if off else []
-            smallest = usual = largest = fixed
+        asked = tuple(shape[place] if shape else None for shape in given.values())
+        seen = recorded[place] if recorded is not None and place < len(recorded) else None
+        where = f"{tensor.name}[{place}]"
+        if _free(component, size):
+            triple, wrong_ones = _dynamic(component.axis(str(size)), f"{where} ({size})", asked, seen)
         else:
-            axis = component.axis(str(size))
-            smallest = axis.min if smallest is None else smallest
-            largest = axis.max if largest is None else largest
-            usual = next((value for value in (usual, axis.opt, seen, smallest) if value is not None), smallest)
-            if largest is None:
-                faults.append(f"{tensor.name}[{place}] ({size}) is dynamic, and nothing says how large it may become")
-                largest = max(usual, smallest)
-            if axis.max is not None and largest > axis.max:
-                faults.append(f"{tensor.name}[{place}] ({size}) may be at most {axis.max}, the profile says {largest}")
-            if smallest < axis.min:
-                faults.append(f"{tensor.name}[{place}] ({size}) is at least {axis.min}, the profile says {smallest}")
-            if smallest > largest:
-                faults.append(f"{tensor.name}[{place}] ({size}): {smallest} at least, but at most {largest}")
-            usual = min(max(usual, smallest), max(largest, smallest))
-        low.append(smallest)
-        best.append(usual)
-        high.append(largest)
-    return Range(min=tuple(low), opt=tuple(best), max=tuple(high)), faults
+            triple, wrong_ones = _static(component, size, where, asked, seen)
+        triples.append(triple)
+        faults += wrong_ones
+    low, best, high = zip(*triples, strict=True) if triples else ((), (), ())
+    return Range(min=low, opt=best, max=high), faults
+
+
+def _static(
+    component: Component, size: int | str, where: str, asked: tuple[int | None, ...], seen: int | None
+) -> tuple[tuple[int, int, int], list[str]]:
+    fixed = _fixed(component, size, seen)
+    off = [value for value in asked if value not in (None, fixed)]
+    return (fixed, fixed, fixed), [f"{where} is {fixed} in the graph, the profile says {off[0]}"] if off else []
+
+
+def _fixed(component: Component, size: int | str, seen: int | None) -> int:
+    """The size of a place that does not vary; one that is only left out of the dynamic ones is as it was recorded."""
+    if isinstance(size, int):
+        return size
+    axis = component.axis(size)
+    return axis.min if axis.min == axis.max or seen is None else seen
+
+
+def _dynamic(
+    axis: Axis, where: str, asked: tuple[int | None, ...], seen: int | None
+) -> tuple[tuple[int, int, int], list[str]]:
+    smallest, usual, largest = asked
+    low = axis.min if smallest is None else smallest
+    high = axis.max if largest is None else largest
+    faults = []
+    if low < axis.min:
+        faults.append(f"{where} is at least {axis.min}, the profile says {low}")
+    if high is None:
+        faults.append(f"{where} is dynamic, and nothing says how large it may become")
+        high = max(low, usual or 0)
+    if axis.max is not None and high > axis.max:
+        faults.append(f"{where} may be at most {axis.max}, the profile says {high}")
+    if low > high:
+        faults.append(f"{where}: {low} at least, but at most {high}")
+    elif usual is not None and not low <= usual <= high:
+        faults.append(f"{where}: opt_shape says {usual}, which is not from {low} to {high}")
+    # What the plugin or the recording suggests is only a wish, so it is moved to where it fits.
+    best = next(value for value in (usual, axis.opt, seen, low) if value is not None)
+    return (low, min(max(best, low), max(high, low)), high), faults
 
 
 def _proposal(component: Component, dynamic: Sequence[Tensor], recorded: Mapping[str, Sequence[int]]) -> str:
     """The lines of a config that would do."""
     lines = list(_lines(component, dynamic, recorded))
-    return (
-        "\n".join(["    backend_config = dict(model_inputs=[dict(input_shapes={", *lines, "    })])"]) if lines else ""
-    )
+    return "\n".join(["backend_config = dict(model_inputs=[dict(input_shapes={", *lines, "})])"]) if lines else ""
 
 
 def _lines(component: Component, dynamic: Sequence[Tensor], recorded: Mapping[str, Sequence[int]]) -> Iterator[str]:
     for tensor in dynamic:
         seen = recorded.get(tensor.name, ())
-        low, best, high = [], [], []  # type: list[int], list[int], list[int]
-        for place, size in enumerate(tensor.shape):
-            axis = component.axis(size) if isinstance(size, str) else None
-            now = seen[place] if place < len(seen) else (axis.opt or axis.min if axis else 1)
-            fixed = size if isinstance(size, int) else now
-            low.append(axis.min if axis and axis.dynamic else fixed)
-            best.append(now if axis else fixed)
-            high.append((axis.max or 2 * max(now, 1)) if axis and axis.dynamic else fixed)
-        shapes = ", ".join(f"{name}_shape={tuple(s)}" for name, s in (("min", low), ("opt", best), ("max", high)))
-        yield f"        {tensor.name!r}: dict({shapes}),"
+        triples = [
+            _proposed(component, size, seen[place] if place < len(seen) else None)
+            for place, size in enumerate(tensor.shape)
+        ]
+        shapes = zip(("min", "opt", "max"), zip(*triples, strict=True), strict=True)
+        yield f"    {tensor.name!r}: dict({', '.join(f'{name}_shape={sizes}' for name, sizes in shapes)}),"
+
+
+def _proposed(component: Component, size: int | str, seen: int | None) -> tuple[int, int, int]:
+    if not _free(component, size):
+        fixed = _fixed(component, size, seen)
+        return fixed, fixed, fixed
+    axis = component.axis(str(size))
+    now = max(axis.min, axis.opt or seen or 1)
+    if axis.max is not None:
+        return axis.min, min(now, axis.max), axis.max
+    return axis.min, now, 2 * now

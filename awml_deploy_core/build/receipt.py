@@ -6,15 +6,16 @@ and against the graph in the file. A flag that was dropped without a word shows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 if TYPE_CHECKING:
     from awml_deploy_core.build.policy import Plan
 
-__all__ = ["MOST", "Facts", "Layer", "Receipt", "Weighed", "hold"]
+__all__ = ["LEAST", "MOST", "Facts", "Layer", "Receipt", "Weighed", "facts_of", "hold"]
 
 MOST = 0.9
 """Share of the compute layers that must be in the asked precision without anybody asking why."""
@@ -24,6 +25,9 @@ LEAST = 0.5
 
 _HALF = {"fp16": "HALF", "bf16": "BF16"}
 _NARROW = {"HALF", "BF16", "FP8", "FP4", "INT8", "INT4"}
+_FLOAT = {"FLOAT", "HALF", "BF16", "FP8", "FP4"}
+_CHOOSING = ("FP16", "BF16", "INT8", "FP8", "INT4")
+"""Flags that let a builder choose a narrower type."""
 
 
 @frozen(kw_only=True)
@@ -54,8 +58,13 @@ class Facts:
         compute: The layers that compute, with their type.
         quantized: Layers that quantise.
         graph_quantized: Nodes of the graph that quantise.
-        graph_tensors: Float types of the graph in the file, by how many of its tensors have them.
+        dequantized: Layers that go back to floats.
+        graph_dequantized: Nodes of the graph that do.
+        graph_tensors: Types of the graph in the file, by how many of its tensors have them.
+        graph_unknown: Tensors of the graph whose type ONNX cannot tell, such as those of a custom layer.
         weights: Bytes of the weights by type.
+        capabilities: Compute capabilities that it was built for, where the builder was told.
+        read_from: What was read: the network that TensorRT parsed, or the graph alone.
     """
 
     strong: bool
@@ -64,8 +73,13 @@ class Facts:
     compute: tuple[Layer, ...]
     quantized: int
     graph_quantized: int
+    dequantized: int = 0
+    graph_dequantized: int = 0
     graph_tensors: Mapping[str, int]
+    graph_unknown: int = 0
     weights: tuple[Weighed, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    read_from: Literal["network", "graph"] = "network"
 
 
 @frozen(kw_only=True)
@@ -87,7 +101,6 @@ class Receipt:
     reasons: tuple[str, ...] = ()
     islands: tuple[Layer, ...] = ()
     facts: Facts
-    notes: tuple[str, ...] = field(default=())
 
 
 def hold(plan: Plan, facts: Facts, islands: Mapping[str, str]) -> Receipt:
@@ -101,13 +114,18 @@ def hold(plan: Plan, facts: Facts, islands: Mapping[str, str]) -> Receipt:
     reasons = list(_flags(plan, facts))
     wide: tuple[Layer, ...] = ()
     if not plan.strong:
-        summary = f"{', '.join(plan.flags) or 'no flag'} set; what the builder chose is not provable here"
+        reasons += _quantised(facts) if plan.policy == "explicit_int8" else ()
+        chosen = f"{', '.join(plan.flags) or 'no flag'} set; what the builder chose is not provable here"
         return Receipt(
-            policy=plan.policy, holds=False if reasons else None, summary=summary, reasons=tuple(reasons), facts=facts
+            policy=plan.policy,
+            holds=False if reasons else None,
+            summary="; ".join(reasons) if reasons else chosen,
+            reasons=tuple(reasons),
+            facts=facts,
         )
     if plan.policy in _HALF:
         wide = tuple(_islands(facts, _HALF[plan.policy], islands))
-        reasons += _narrow(plan.policy, facts, wide)
+        reasons += _narrow(plan.policy, facts, wide, islands)
     elif plan.policy == "explicit_int8":
         reasons += _quantised(facts)
     elif plan.policy in ("fp32", "fp32_tf32"):
@@ -129,36 +147,44 @@ def _flags(plan: Plan, facts: Facts) -> Iterator[str]:
     for name in plan.flags:
         if name not in facts.flags:
             yield f"the flag {name} was asked for and is not set"
-    if "TF32" in facts.flags and "TF32" not in plan.flags:
-        yield "the flag TF32 is set and was not asked for"
+    for name in ("TF32", *_CHOOSING):
+        if name in facts.flags and name not in plan.flags:
+            yield f"the flag {name} is set and was not asked for"
     if plan.strong != facts.strong:
         yield f"the network is {'strongly' if facts.strong else 'weakly'} typed and was to be the other"
 
 
 def _islands(facts: Facts, dtype: str, kept: Mapping[str, str]) -> Iterator[Layer]:
-    for layer in facts.compute:
+    for layer in _floats(facts):
         if layer.dtype != dtype:
             yield Layer(name=layer.name, dtype=layer.dtype, reason=_why(layer.name, kept))
 
 
+def _floats(facts: Facts) -> tuple[Layer, ...]:
+    return tuple(layer for layer in facts.compute if layer.dtype in _FLOAT)
+
+
 def _why(name: str, kept: Mapping[str, str]) -> str:
-    # TensorRT names a layer after its node, sometimes with something around it.
-    return next((reason for node, reason in kept.items() if node and node in name), "")
+    # TensorRT names a layer after its node, sometimes with something around it, but never within a word.
+    found = (reason for node, reason in kept.items() if node and re.search(rf"(?<!\w){re.escape(node)}(?!\w)", name))
+    return next(found, "")
 
 
-def _narrow(policy: str, facts: Facts, wide: tuple[Layer, ...]) -> Iterator[str]:
-    total = len(facts.compute)
-    share = 1 - len(wide) / total if total else 0.0
-    name = _HALF[policy]
+def _narrow(policy: str, facts: Facts, wide: tuple[Layer, ...], kept: Mapping[str, str]) -> Iterator[str]:
+    total, name = len(_floats(facts)), _HALF[policy]
     if not total:
-        yield "no layer computes, so there is nothing to prove"
-    elif share < LEAST:
+        if name not in facts.tensors and not kept and _FLOAT & facts.tensors.keys():
+            yield f"no tensor is {name}"
+        return
+    share = (total - len(wide)) / total
+    if share < LEAST:
         yield f"only {total - len(wide)} of {total} compute layers are {name}"
     elif share < MOST:
         unexplained = [layer.name for layer in wide if not layer.reason]
         if unexplained:
             names, verb = ", ".join(unexplained[:5]), "is" if len(unexplained) == 1 else "are"
-            yield f"{names} {verb} not {name}, and nothing says why"
+            more = f" and {len(unexplained) - 5} more" if len(unexplained) > 5 else ""
+            yield f"{names}{more} {verb} not {name}, and nothing says why"
 
 
 def _quantised(facts: Facts) -> Iterator[str]:
@@ -166,11 +192,13 @@ def _quantised(facts: Facts) -> Iterator[str]:
         yield "the graph has no QuantizeLinear node"
     if facts.quantized != facts.graph_quantized:
         yield f"the network has {facts.quantized} quantising layers, the graph {facts.graph_quantized}"
+    if facts.dequantized != facts.graph_dequantized:
+        yield f"the network has {facts.dequantized} dequantising layers, the graph {facts.graph_dequantized}"
 
 
 def _as_graph(facts: Facts) -> Iterator[str]:
     there, asked = {d for d in facts.tensors if d in _NARROW}, {d for d in facts.graph_tensors if d in _NARROW}
-    for dtype in sorted(there - asked):
+    for dtype in sorted(there - asked) if not facts.graph_unknown else ():
         yield f"the network has tensors of type {dtype}, the graph has none"
     for dtype in sorted(asked - there):
         yield f"the graph has tensors of type {dtype}, the network has none"
@@ -184,6 +212,10 @@ def _summary(facts: Facts) -> str:
     parts = [f"compute layers: {layers or 'none'}", f"TF32 {'on' if 'TF32' in facts.flags else 'off'}"]
     if facts.quantized:
         parts.append(f"{facts.quantized} quantising layers")
+    if "DOUBLE" in facts.graph_tensors:
+        parts.append(f"{facts.graph_tensors['DOUBLE']} tensors of type DOUBLE became FLOAT")
+    if facts.read_from == "graph":
+        parts.append("read from the graph, to whose types the builder was held")
     return ", ".join(parts)
 
 
@@ -196,6 +228,11 @@ def facts_of(values: Mapping[str, Any]) -> Facts:
         compute=tuple(Layer(name=one["name"], dtype=one["dtype"]) for one in values["compute"]),
         quantized=values["quantized"],
         graph_quantized=values["graph_quantized"],
+        dequantized=values["dequantized"],
+        graph_dequantized=values["graph_dequantized"],
         graph_tensors=values["graph_tensors"],
+        graph_unknown=values["graph_unknown"],
         weights=tuple(Weighed(dtype=dtype, size=size) for dtype, size in values["weights"].items()),
+        capabilities=tuple(values["capabilities"]),
+        read_from=values.get("read_from", "network"),
     )

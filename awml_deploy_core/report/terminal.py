@@ -276,11 +276,13 @@ def _quarters(console: Console) -> Callable[[str, int, int], None]:
     seen: dict[str, int] = {}
 
     def told(title: str, done: int, total: int) -> None:
-        quarter = 4 * done // total if total > 0 else 4
+        if total <= 0:
+            console.print(Text(title), highlight=False, markup=False, soft_wrap=True)
+            return
+        quarter = 4 * done // total
         if quarter > seen.get(title, 0):
             seen[title] = quarter
-            share = f" ({100 * done // total} %)" if total > 0 else ""
-            line = Text(f"{title}: {count(done)} of {count(total)}{share}")
+            line = Text(f"{title}: {count(done)} of {count(total)} ({100 * done // total} %)")
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     return told

@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 
 from awml_deploy_core.build.flavor import Flavor
 from awml_deploy_core.build.policy import Plan
+from awml_deploy_core.build.program import Program
 from awml_deploy_core.config import Config
 from awml_deploy_core.errors import DeployError, ExitCode, RequirementError
 from awml_deploy_core.judge import Verification
@@ -86,6 +87,7 @@ class Story:
     variants: list[Variant] = field(factory=list)
     exports: list[ExportNote] = field(factory=list)
     flavor: Flavor | None = None
+    program: Program | None = None
     no_flavor: RequirementError | None = None
     plans: dict[str, Plan] = field(factory=dict)
     islands: dict[str, dict[str, str]] = field(factory=dict)

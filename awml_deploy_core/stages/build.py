@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from awml_deploy_core.build import cache, trtexec
 from awml_deploy_core.build.engine import Settings, build_engine
 from awml_deploy_core.build.profiles import Range, profiles
-from awml_deploy_core.errors import ArtifactError, RequirementError
+from awml_deploy_core.errors import ArtifactError
 from awml_deploy_core.overrides import Graph, to_file
 from awml_deploy_core.records import Artifact, Skip, Variant
 from awml_deploy_core.report import EngineNote
@@ -63,16 +65,19 @@ def _built(story: Story, graph: Graph, base: Variant, said: list[str]) -> Artifa
     assert story.flavor is not None
     name = graph.component.name
     source = next(artifact for artifact in base.artifacts if artifact.component == name)
-    artifact, built = build_engine(
+    build: Any = partial(build_engine, flavor=story.flavor)
+    if story.program is not None:
+        build = partial(trtexec.build_engine, program=story.program)
+    made: tuple[Artifact, Built] = build(
         source,
         story.job.work_dir / "tensorrt" / graph.engine_file,
-        flavor=story.flavor,
         plan=story.plans[name],
         profiles=ranges(story, graph),
         settings=settings(story),
         islands=story.islands.get(name),
         progress=story.progress,
     )
+    artifact, built = made
     story.engines.append(noted(built))
     story.notes.extend(f"{name}: {note}" for note in built.plan.notes if f"{name}: {note}" not in story.notes)
     said.append(f"{artifact.path} ({artifact.size / 1e6:.2f} MB, {built.receipt.summary})")
@@ -123,16 +128,14 @@ def ranges(story: Story, graph: Graph) -> tuple[dict[str, Range], ...]:
 def settings(story: Story) -> Settings:
     """The config's words, as the process takes them."""
     common = story.job.config.backend_config.common_config
-    if common.builder != "polygraphy":
-        raise RequirementError(
-            f"`builder = {common.builder!r}` is not available in this version", hint="Use 'polygraphy'."
-        )
+    rtx = story.flavor is not None and story.flavor.name == "tensorrt_rtx"
     options = {
         "builder_optimization_level": common.optimization_level,
         "max_aux_streams": common.aux_streams,
         "sparse_weights": common.sparsity or None,
         "version_compatible": common.version_compatible or None,
-        "exclude_lean_runtime": common.version_compatible or None,
+        # TensorRT-RTX cannot put its lean runtime into an engine where there is no GPU.
+        "exclude_lean_runtime": (common.version_compatible and rtx) or None,
         "use_dla": True if common.dla_core is not None else None,
         "allow_gpu_fallback": True if common.dla_core is not None else None,
     }
@@ -156,4 +159,4 @@ def _timing_cache(story: Story, said: bool | Path) -> Path | None:
     assert story.flavor is not None
     if isinstance(said, Path):
         return said
-    return story.job.work_dir / "tensorrt" / f"{story.flavor.name}-{story.flavor.version}.timing"
+    return story.job.work_dir / "tensorrt" / cache.name(story.flavor)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from awml_deploy_core import ladder
-from awml_deploy_core.build.flavor import choose
+from awml_deploy_core.build.flavor import Flavor, choose
 from awml_deploy_core.build.policy import Plan, plan
+from awml_deploy_core.build.program import find
 from awml_deploy_core.errors import RequirementError
 from awml_deploy_core.files import ensure_directory
 from awml_deploy_core.overrides import Graph, to_file
@@ -35,7 +36,7 @@ def cast_graphs(story: Story) -> None:
         return  # the build says why there is nothing to build from
     common = story.job.config.backend_config.common_config
     try:
-        story.flavor = choose(common.flavor)
+        story.flavor = _chosen(story)
     except RequirementError as error:
         story.no_flavor = error
     asked = {graph.component.name: policy_of(story, graph) for graph in story.graphs}
@@ -52,6 +53,20 @@ def cast_graphs(story: Story) -> None:
             raise refused
         if any(one.cast for one in story.plans.values()):
             _cast(story, found, said)
+
+
+def _chosen(story: Story) -> Flavor:
+    """The TensorRT that builds: a module of Python, or the one that the program trtexec belongs to."""
+    common = story.job.config.backend_config.common_config
+    if common.builder == "polygraphy":
+        return choose(common.flavor)
+    if common.flavor == "tensorrt_rtx":
+        raise RequirementError(
+            "`builder = 'trtexec'` with `flavor = 'tensorrt_rtx'`: TensorRT-RTX has another program",
+            hint="Use `builder = 'polygraphy'` for it.",
+        )
+    story.program = find()
+    return story.program.flavor
 
 
 def policy_of(story: Story, graph: Graph) -> Any:

@@ -17,7 +17,20 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from awml_deploy_core.tasks.draw import fit
 
-__all__ = ["GREY", "WHITE", "Colour", "Panel", "Tag", "colour", "encode", "font", "legend", "photograph", "stack"]
+__all__ = [
+    "GREY",
+    "WHITE",
+    "Colour",
+    "Panel",
+    "Tag",
+    "colour",
+    "encode",
+    "font",
+    "legend",
+    "photograph",
+    "stack",
+    "tally",
+]
 
 Colour = tuple[int, int, int]
 Place = tuple[float, float, float, float]
@@ -184,6 +197,41 @@ def legend(entries: Sequence[tuple[str, Colour]], width: int) -> Image.Image:
         pen.rounded_rectangle((left, middle - 5, left + 10, middle + 5), radius=2, fill=hue)
         pen.text((left + _TAG + 3, middle), name, font=font(_TAG), fill=WHITE, anchor="lm")
     return strip
+
+
+def tally(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Colour, Sequence[int]]], size: tuple[int, int]
+) -> Image.Image:
+    """A panel of numbers: a line per name with its colour, a column per panel; what finds no room is counted.
+
+    Args:
+        title: Above it.
+        columns: What the numbers are of.
+        rows: Names, colours and a number per column, the most important first.
+        size: Width and height of the whole, its title included.
+    """
+    panel = Panel(image=Image.new("RGB", (size[0], size[1] - _TITLE - 2 * _PAD), STRIP))
+    pen = ImageDraw.Draw(panel.image)
+    line = _TAG + _PAD
+    room = max((panel.image.height - _PAD) // line - 1, 1)
+    shown = rows if len(rows) <= room else rows[: room - 1]
+    step = (size[0] - 2 * _PAD) * 0.6 / max(len(columns), 1)
+    rights = [size[0] - _PAD - step * place for place in reversed(range(len(columns)))]
+    for right, column in zip(rights, columns, strict=True):
+        words = _cut(pen, column, _TAG, step - _PAD)
+        pen.text((right, line / 2 + _PAD / 2), words, font=font(_TAG), fill=GREY, anchor="rm")
+    for place, (name, hue, numbers) in enumerate(shown, start=1):
+        middle = line * (place + 0.5) + _PAD / 2
+        pen.rounded_rectangle((_PAD, middle - 5, _PAD + 10, middle + 5), radius=2, fill=hue)
+        words = _cut(pen, name, _TAG, size[0] * 0.4 - _TAG - 3 * _PAD)
+        pen.text((_PAD + _TAG + 3, middle), words, font=font(_TAG), fill=WHITE, anchor="lm")
+        for right, number in zip(rights, numbers, strict=True):
+            pen.text((right, middle), str(number), font=font(_TAG), fill=WHITE if number else GREY, anchor="rm")
+    if len(shown) < len(rows):
+        middle = line * (len(shown) + 1.5) + _PAD / 2
+        words = f"and {len(rows) - len(shown)} classes more"
+        pen.text((_PAD + _TAG + 3, middle), words, font=font(_TAG), fill=GREY, anchor="lm")
+    return panel.titled(title)
 
 
 def stack(pictures: Sequence[Image.Image], *, columns: int, gap: int = _GAP) -> Image.Image:

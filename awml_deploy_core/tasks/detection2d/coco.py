@@ -25,8 +25,6 @@ SIZES = ("small", "medium", "large")
 _OUTSIDE = -1.0
 """An area that no range of sizes holds."""
 
-log = logging.getLogger(__name__)
-
 
 @frozen(kw_only=True, eq=False)
 class Curves:
@@ -61,7 +59,7 @@ def evaluate(
         "categories": [{"id": label, "name": name} for label, name in enumerate(class_names)],
     }
     sides = (_dataset(coco, about, part) for part in (_true(flat), _predicted(flat)))
-    done = evaluator(*sides, "bbox", print_function=log.debug)
+    done = evaluator(*sides, "bbox", print_function=_unheard)
     done.params.iouThrs = np.asarray(thresholds, np.float64)
     done.params.maxDets = list(max_detections)
     done.evaluate()
@@ -76,6 +74,9 @@ def _package() -> tuple[Any, Any]:
         raise RequirementError(
             f"COCO's mAP needs faster-coco-eval: {error}", hint="pip install 'awml-deploy-core[coco]'"
         ) from error
+    talker = logging.getLogger("faster_coco_eval")
+    if talker.level == logging.NOTSET:
+        talker.setLevel(logging.WARNING)
     return COCO, COCOeval_faster
 
 
@@ -105,4 +106,8 @@ def _rows(
 
 
 def _dataset(coco: Any, about: Mapping[str, Any], annotations: list[dict[str, Any]]) -> Any:
-    return coco({**about, "annotations": annotations}, print_function=log.debug)
+    return coco({**about, "annotations": annotations}, print_function=_unheard)
+
+
+def _unheard(*_words: object) -> None:
+    """The evaluator tells of each of its steps; nobody who reads a log of a deployment wants to know."""

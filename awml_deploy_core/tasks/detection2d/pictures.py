@@ -45,27 +45,43 @@ def picture(
     from awml_deploy_core.tasks import canvas
 
     pixels = np.asarray(image)
-    columns = 1 if pixels.shape[1] > 2.4 * pixels.shape[0] else 2
     wanted = None if truth is None else _truth(truth)
     found = {variant: _prediction(given, score) for variant, given in predictions.items()}
     sheets = ([("truth", wanted)] if wanted or not found else []) + list(found.items())
+    columns = 1 if len(sheets) == 1 or pixels.shape[1] > 2.4 * pixels.shape[0] else 2
     panels = []
     for title, sheet in sheets:
-        shown, scale = canvas.photograph(
-            pixels, canvas.WIDE * 3 // 2 if columns == 1 or len(sheets) == 1 else canvas.WIDE
-        )
+        shown, scale = canvas.photograph(pixels, canvas.WIDE * 3 // 2 if columns == 1 else canvas.WIDE)
         panel = canvas.Panel(image=shown)
         if sheet is not None:
             _draw(panel, sheet, wanted, class_names, scale)
         panels.append(panel.titled(title, "unknown" if sheet is None else sheet.note))
-    whole = canvas.stack(panels, columns=columns)
-    labels = sorted({int(label) for _, sheet in sheets if sheet is not None for label in sheet.labels})
-    if labels:
-        names = canvas.legend([(_name(label, class_names), canvas.colour(label)) for label in labels], whole.width)
-        whole = canvas.stack([whole, names], columns=1, gap=0)
     said = [f"{title}: {_said(sheet, class_names)}" for title, sheet in sheets]
     cut = [f"scores from {score:g}"] if found else []
+    whole = _page(panels, sheets, class_names, columns)
     return Picture(png=canvas.encode(whole), caption="; ".join(said + cut))
+
+
+def _page(panels: list[Any], sheets: list[tuple[str, _Sheet | None]], names: Sequence[str], columns: int) -> Any:
+    """The panels in rows. A place that is left over shows numbers, which are a legend too; else one stands below."""
+    from awml_deploy_core.tasks import canvas
+
+    counts = [(title, _counts(sheet)) for title, sheet in sheets]
+    labels = sorted({label for _, count in counts for label in count})
+    if labels and len(panels) % columns:
+        labels.sort(key=lambda label: -max(count.get(label, 0) for _, count in counts))
+        rows = [
+            (_name(label, names), canvas.colour(label), [count.get(label, 0) for _, count in counts])
+            for label in labels
+        ]
+        return canvas.stack(
+            [*panels, canvas.tally("boxes", [title for title, _ in counts], rows, panels[0].size)], columns=columns
+        )
+    whole = canvas.stack(panels, columns=columns)
+    if not labels:
+        return whole
+    entries = canvas.legend([(_name(label, names), canvas.colour(label)) for label in labels], whole.width)
+    return canvas.stack([whole, entries], columns=1, gap=0)
 
 
 @frozen(kw_only=True, eq=False)
@@ -130,8 +146,13 @@ def _tags(sheet: _Sheet, names: Sequence[str], scale: float) -> Iterator[Any]:
 def _said(sheet: _Sheet | None, names: Sequence[str]) -> str:
     if sheet is None:
         return "unknown"
-    counts = [(int(np.count_nonzero(sheet.labels == label)), label) for label in np.unique(sheet.labels).tolist()]
-    return ", ".join(f"{count} {_name(label, names)}" for count, label in counts) or "nothing"
+    return ", ".join(f"{count} {_name(label, names)}" for label, count in _counts(sheet).items()) or "nothing"
+
+
+def _counts(sheet: _Sheet | None) -> dict[int, int]:
+    """Boxes by label, the lowest label first."""
+    labels, counts = np.unique([] if sheet is None else sheet.labels, return_counts=True)
+    return dict(zip(labels.astype(int).tolist(), counts.tolist(), strict=True))
 
 
 def _name(label: int, names: Sequence[str]) -> str:

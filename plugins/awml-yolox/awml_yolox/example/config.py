@@ -45,7 +45,7 @@ backend_config = {
 verification = {
     "enabled": True,
     "num_verify_samples": 4,
-    "tolerance": 1e-3,
+    "tolerances": {"float32/float32": 1e-3},
 }
 
 # All pictures. AP50 is the mean average precision at an overlap of 0.5.
