@@ -98,7 +98,7 @@ def _cast(story: Story, found: Variant, said: list[str]) -> None:
             policy=asked.policy,
             feeds=feeds,
             data=_hash(calls, graph),
-            keep=_keep(common),
+            keep=_keep(common, source, [one for one in found.artifacts if one != source]),
             calibration=_calibration(common),
         )
         made.append(done.artifact)
@@ -110,10 +110,24 @@ def _cast(story: Story, found: Variant, said: list[str]) -> None:
     story.variants.append(parent)
 
 
-def _keep(common: CommonConfig) -> Keep:
+def _keep(common: CommonConfig, source: Artifact, others: list[Artifact]) -> Keep:
+    """What stays wide in this graph: names that only another graph has are not meant for it."""
     from awml_deploy_core.cast.narrow import Keep
 
-    return Keep(nodes=common.keep.nodes, ops=common.keep.ops, outputs=common.keep.outputs)
+    elsewhere = {name for other in others for name in _names(other)} - _names(source)
+
+    def mine(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name not in elsewhere)
+
+    return Keep(nodes=mine(common.keep.nodes), ops=mine(common.keep.ops), outputs=mine(common.keep.outputs))
+
+
+def _names(artifact: Artifact) -> set[str]:
+    """Nodes, operators and tensors of a graph."""
+    import onnx
+
+    nodes = onnx.load(artifact.path, load_external_data=False).graph.node
+    return {name for node in nodes for name in (node.name, node.op_type, *node.output)}
 
 
 def _calibration(common: CommonConfig) -> Calibration:

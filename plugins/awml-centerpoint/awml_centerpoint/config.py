@@ -196,9 +196,10 @@ def _range_faults(config: Config) -> Iterator[str]:
     for axis, start, end, size in zip("xyz", low, high, config.voxel_size, strict=True):
         cells = (end - start) / size
         if abs(cells - round(cells)) > 1e-4:
+            whole = max(1, round(cells))
             yield (
                 f"point_cloud_range: {end - start:g} m along {axis} is {cells:.4g} voxels of {size:g} m, not a whole "
-                "number; Autoware's node would cut the last one off"
+                f"number; Autoware's node would cut the last one off; {whole} of them are {whole * size:g} m"
             )
     if max(config.point_columns) >= config.load_dim:
         yield f"point_columns: {max(config.point_columns)} is beyond the file's {config.load_dim} columns (load_dim)"

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from awml_centerpoint.architecture import Geometry, class_names, geometry
 from awml_centerpoint.points import Array, Sweep, cloud
-from awml_centerpoint.truth import Classes, truth
+from awml_centerpoint.truth import Classes, truth, unseen
 from awml_deploy_core.checkpoint import read_info
 from awml_deploy_core.errors import ConfigError, LoadError
 from awml_deploy_core.records import Frame, Sample
@@ -50,8 +50,9 @@ class Entry:
 def samples(config: Config) -> list[Sample]:
     """A sample for every entry of the info file.
 
-    Its inputs are `points`, float32 of the columns that the network sees, with the sweeps, and `missing_sweeps`; its
-    truth is that of detection in three dimensions, with `velocities` (NaN where nobody knows) and `points`.
+    Its inputs are `points`, float32 of the columns that the network sees, with the sweeps, and two counts for the
+    report, `missing_sweeps` and `unseen_truths`; its truth is that of detection in three dimensions, with `velocities`
+    (NaN where nobody knows) and `points`.
 
     Raises:
         ConfigError: If the config names no info file.
@@ -77,7 +78,9 @@ def _sample(entry: Entry, grid: Geometry, classes: Classes) -> Sample:
 def _load(entry: Entry, grid: Geometry, classes: Classes) -> Frame:
     points = cloud(entry.path, grid.load_dim, entry.sweeps, pad=entry.pad)[:, list(grid.columns)]
     known = None if entry.instances is None else truth(entry.instances, classes, entry.where)
-    return Frame(inputs={"points": points, "missing_sweeps": entry.missing}, ground_truth=known)
+    left_out = unseen(entry.instances or (), classes, entry.where)
+    inputs = {"points": points, "missing_sweeps": entry.missing, "unseen_truths": left_out}
+    return Frame(inputs=inputs, ground_truth=known)
 
 
 # ---------------------------------------------------------------- the info file
@@ -96,6 +99,7 @@ def entries(content: Any, path: Path, root: Path, grid: Geometry) -> list[Entry]
 
 def _entry(item: Any, where: str, root: Path, grid: Geometry, names: Counter[str]) -> Entry:
     lidar = _section(item, "lidar_points", where)
+    _refuse_calibration(item, where)
     _check_columns(lidar, grid, where)
     name = str(item.get("token") or item.get("sample_idx") or "sample")
     names[name] += 1
@@ -113,6 +117,15 @@ def _entry(item: Any, where: str, root: Path, grid: Geometry, names: Counter[str
         missing=grid.sweeps - len(sweeps),
         instances=instances,
     )
+
+
+def _refuse_calibration(item: Mapping[str, Any], where: str) -> None:
+    """Its entries have points too, but no object: everything would run, and nothing would be judged."""
+    if "image" in item and not item.keys() & {"images", "instances", "lidar_sweeps"}:
+        raise LoadError(
+            f"{where}: has one 'image' and no 'instances', as AWML's info files for calibration do",
+            hint="Name the info file that was made for detection in three dimensions.",
+        )
 
 
 def _section(item: Any, key: str, where: str) -> Mapping[str, Any]:

@@ -92,9 +92,14 @@ def compute_metrics(records: Sequence[Record], config: Config) -> Metrics:
 @hookimpl
 def compare_predictions(reference: Any, candidate: Any, config: Config) -> Agreement:
     """Which boxes both found."""
+    from awml_centerpoint.architecture import class_names, settled
     from awml_deploy_core.tasks.detection3d import agree
 
-    return agree(reference, candidate, score_threshold=config.score_threshold)
+    config = settled(config)
+    least = config.score_threshold
+    if config.decoding == "autoware":
+        least = min(min(config.score_thresholds.get(name, (least,))) for name in class_names(config))
+    return agree(reference, candidate, score_threshold=least)
 
 
 @hookimpl

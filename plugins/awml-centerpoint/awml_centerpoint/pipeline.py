@@ -49,8 +49,9 @@ class Detector:
         pillars: list[tuple[Tensor, Tensor]] = []
         seen = []
         for index, frame in enumerate(inputs):
-            if frame.get("missing_sweeps"):
-                run.note("sweeps_missing", frame["missing_sweeps"])
+            for name, count in (("sweeps_missing", "missing_sweeps"), ("truths_without_points", "unseen_truths")):
+                if frame.get(count):
+                    run.note(name, frame[count])
             features, coordinates = self._pillars(frame["points"], run)
             if len(features):
                 pillars.append((features, coordinates))

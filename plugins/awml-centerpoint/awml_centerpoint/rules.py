@@ -13,6 +13,7 @@ from attrs import frozen
 from awml_centerpoint.architecture import Architecture, Geometry
 from awml_centerpoint.config import DETECTOR, ENCODER, LABELS, Config
 from awml_centerpoint.graphs import ORDER, channels
+from awml_deploy_core.errors import ArtifactError
 from awml_deploy_core.records import Finding
 
 POINTS, FEATURES = 32, 32
@@ -66,8 +67,17 @@ class Case:
 
 
 def read(path: Path) -> Graph:
-    """Look at an ONNX file without its weights."""
-    model = onnx.load(path, load_external_data=False)
+    """Look at an ONNX file without its weights.
+
+    Raises:
+        ArtifactError: If it is none, or cut short.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # whatever the parser says of it
+        raise _broken(path) from error
+    if not (model.opset_import and model.graph.output):
+        raise _broken(path)
     made = {name: node for node in model.graph.node for name in node.output}
     return Graph(
         path=path,
@@ -76,6 +86,10 @@ def read(path: Path) -> Graph:
         tails=tuple(tuple(_tail(value.name, made)) for value in model.graph.output),
         opset=next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")),
     )
+
+
+def _broken(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path}: is no ONNX file, or is cut short", hint="Export it again.")
 
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:

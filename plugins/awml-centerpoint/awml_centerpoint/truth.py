@@ -11,7 +11,7 @@ from attrs import frozen
 
 from awml_deploy_core.errors import LoadError
 
-__all__ = ["Classes", "truth"]
+__all__ = ["Classes", "truth", "unseen"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -93,6 +93,11 @@ def truth(instances: Sequence[Any], classes: Classes, where: str) -> dict[str, A
         "velocities": np.array(moving, np.float32).reshape(-1, 2),
         "points": np.array(counts, np.int64),
     }
+
+
+def unseen(instances: Sequence[Any], classes: Classes, where: str) -> int:
+    """How many objects that the network knows are left out because no point lies in them."""
+    return sum(not _points(item, where) for item in instances if _label(item, classes, where) != IGNORED)
 
 
 def _label(item: Any, classes: Classes, where: str) -> int:

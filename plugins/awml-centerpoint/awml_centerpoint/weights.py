@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from awml_centerpoint.architecture import Architecture, architecture
+from awml_centerpoint.architecture import Architecture, architecture, class_names
 from awml_centerpoint.network import CenterPoint, build
 from awml_deploy_core.checkpoint import load_state, read_checkpoint
 from awml_deploy_core.errors import LoadError
@@ -52,12 +52,14 @@ def load(config: Config) -> CenterPoint:
     if config.checkpoint_path is None:
         raise LoadError("checkpoint_path is not set, so there are no weights to load", hint="Name the trained weights.")
     made, path = architecture(config), config.checkpoint_path
-    tensors = read_checkpoint(path, trust=config.trust_checkpoint).state(strip=PREFIX)
+    checkpoint = read_checkpoint(path, trust=config.trust_checkpoint)
+    tensors = checkpoint.state(strip=PREFIX)
     model = build(made)
     refuse_quantised(tensors, path)
     refuse_other(tensors, made, path)
     refuse_channels(tensors, made, path)
     refuse_sizes(tensors, model.state_dict(), path)
+    refuse_classes(checkpoint.meta, class_names(config), path)
     load_state(model, tensors, source=str(path))
     return model.eval()
 
@@ -94,6 +96,22 @@ def refuse_channels(tensors: Tensors, made: Architecture, path: Path) -> None:
             f"{path}: its encoder was trained on points of {channels} channels, this config makes {made.channels} "
             f"(point_columns names {made.columns}, encoder is {made.encoder!r})",
             hint=CHANNELS.get(channels, "Known are 9, 10 and 11 channels, by point_columns and encoder."),
+        )
+
+
+def refuse_classes(meta: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
+    """Refuse classes in another order than the training's, where the file tells it: a heat map has no names.
+
+    mmengine keeps them with the data set's description, other layouts say nothing. A class may be renamed, not moved.
+    """
+    said = meta.get("dataset_meta")
+    found = said.get("classes", said.get("CLASSES")) if isinstance(said, Mapping) else None
+    trained = tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+    if any(name in names and names[place] != name for place, name in enumerate(trained[: len(names)])):
+        raise LoadError(
+            f"{path}: was trained on the classes {', '.join(trained)}, this config says {', '.join(names)}: "
+            "boxes would have the wrong names",
+            hint="Set class_names (and tasks) to the classes of the training, in its order.",
         )
 
 

@@ -134,6 +134,14 @@ def test_objects_without_points_or_label_are_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["points"], [1, -1])
 
 
+def test_objects_left_out_for_want_of_points_are_counted_for_the_report(tmp_path: Path) -> None:
+    objects = [instance(0, 0), instance(-1, 0), instance(1, 0), instance(2, 1), instance(3, num_lidar_pts=...)]
+    (one,) = samples(info(tmp_path, entry(instances=objects)))
+    assert one.load().inputs["unseen_truths"] == 2
+    (none,) = samples(info(tmp_path, entry(instances=...)))
+    assert none.load().inputs["unseen_truths"] == 0
+
+
 def test_a_frame_without_objects_has_an_empty_truth(tmp_path: Path) -> None:
     found = truth(tmp_path)
     assert [found[name].shape for name in ("boxes", "labels", "velocities", "points")] == [(0, 7), (0,), (0, 2), (0,)]
@@ -221,6 +229,15 @@ def test_faulty_entry_is_named_with_its_key(tmp_path: Path, changes: dict[str, A
 def test_file_that_is_no_info_file(tmp_path: Path, content: Any, said: str) -> None:
     with pytest.raises(LoadError, match=said):
         samples(written(tmp_path, content))
+
+
+def test_an_info_file_for_calibration_is_not_taken_for_one_without_objects(tmp_path: Path) -> None:
+    calibration: dict[str, Any] = {"frame_id": "CAM_FRONT", "image": {"img_path": "a.jpg"}, "scene_id": "s"}
+    item = entry(**calibration, instances=..., lidar_sweeps=..., token=...)
+    with pytest.raises(LoadError, match=r"infos\.pkl: entry 0: .*as AWML's info files for calibration do") as error:
+        samples(info(tmp_path, item))
+    assert "three dimensions" in str(error.value.hint)
+    assert len(samples(info(tmp_path, entry(images={}, instances=...)))) == 1
 
 
 def test_classes_of_other_names_on_both_sides_are_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from awml_centerpoint.architecture import architecture
 from awml_centerpoint.hooks import DETECTOR, ENCODER, Config, export_workflow, hand_over, wrap_for_onnx
 from awml_centerpoint.network import build
 from awml_deploy_core.config import BackendConfig, CommonConfig
+from awml_deploy_core.errors import ArtifactError
 from awml_deploy_core.export import export_onnx
 from awml_deploy_core.records import Artifact, Finding, Handover
 from awml_deploy_core.settings import Options, settle
@@ -400,6 +401,15 @@ def test_half_a_variance_is_none(tmp_path: Path) -> None:
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     made = handed(tmp_path, encoder(tmp_path))
     assert [(one.level, one.subject) for one in made.findings] == [("error", DETECTOR)]
+
+
+@pytest.mark.parametrize("length", [0, 40, 200])
+def test_a_file_that_is_cut_short_is_said_to_be(tmp_path: Path, length: int) -> None:
+    broken = detector(tmp_path)
+    broken.path.write_bytes(broken.path.read_bytes()[:length])
+    with pytest.raises(ArtifactError, match=r"pts_backbone_neck_head\.onnx: is no ONNX file, or is cut short") as error:
+        handed(tmp_path, encoder(tmp_path), broken)
+    assert error.value.hint == "Export it again."
 
 
 def test_a_new_opset_is_a_warning(tmp_path: Path) -> None:

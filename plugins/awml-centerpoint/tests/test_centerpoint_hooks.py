@@ -178,6 +178,29 @@ def test_predictions_agree_by_matched_boxes() -> None:
     assert moved.score == 0
 
 
+def test_a_box_that_the_rule_may_keep_or_drop_decides_nothing() -> None:
+    thresholds = dict.fromkeys(hooks.CLASS_NAMES, (0.6, 0.5, 0.6, 0.6))
+    node = Config(decoding="autoware", score_thresholds=thresholds)
+    edge = {**tree(BOX, scored=True), "scores": np.array([0.501], np.float32)}
+    nothing = tree(BOX[:0], scored=True)
+    assert hooks.compare_predictions(edge, nothing, node).score > 0.99
+    # Where the rule keeps weaker boxes, this one is a sure one.
+    for other in (Config(score_thresholds=thresholds), Config(decoding="autoware")):
+        assert hooks.compare_predictions(edge, nothing, other).score < 0.9
+    only_cars = Config(decoding="autoware", score_thresholds={"car": (0.6, 0.5, 0.6, 0.6)})
+    assert hooks.compare_predictions(edge, nothing, only_cars).score < 0.9
+
+
+def test_the_score_at_which_boxes_are_kept_may_stand_in_the_model_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = import_module("awml_centerpoint.architecture")
+    monkeypatch.setattr(there, "settled", lambda config: attrs.evolve(config, score_threshold=0.5))
+    edge = {**tree(BOX, scored=True), "scores": np.array([0.501], np.float32)}
+    found = hooks.compare_predictions(edge, tree(BOX[:0], scored=True), Config(model_config=tmp_path / "model.py"))
+    assert found.score > 0.99
+
+
 def test_a_frame_is_drawn_from_above() -> None:
     points = np.random.default_rng(0).uniform(-50, 50, (500, 4)).astype(np.float32)
     frame = Frame(inputs={"points": points}, ground_truth=tree(BOX, scored=False))

@@ -148,7 +148,7 @@ def test_what_does_not_reach_the_network_is_counted() -> None:
         [[np.nan, 0, 0, 0], [0, 0, 0, np.inf], [50, 0, 0, 0], [2.5, 0.5, 0, 0], [2.6, 0.5, 0, 0]], np.float32
     )
     run = Heat(config(max_voxels=1))
-    inputs = {"points": np.concatenate([points, more]), "missing_sweeps": 2}
+    inputs = {"points": np.concatenate([points, more]), "missing_sweeps": 2, "unseen_truths": 4}
     Detector(device="cpu", config=config(max_voxels=1)).predict(inputs, run)
     assert run.notes == {
         "points_not_finite": 2,
@@ -157,6 +157,7 @@ def test_what_does_not_reach_the_network_is_counted() -> None:
         "points_of_unopened_pillars": 2,
         "pillars_over_max_voxels": 1,
         "sweeps_missing": 2,
+        "truths_without_points": 4,
     }
 
 

@@ -67,6 +67,32 @@ def test_an_mmengine_checkpoint_loads_in_eval_mode(tmp_path: Path, fields: dict[
     assert same(model, weights)
 
 
+SWAPPED = ("pedestrian", "truck", "bus", "bicycle", "car")
+
+
+@pytest.mark.parametrize("key", ["classes", "CLASSES"])
+def test_classes_in_another_order_than_the_training_s_are_refused(tmp_path: Path, key: str) -> None:
+    meta = {"epoch": 3, "dataset_meta": {key: ["car", "truck", "bus", "bicycle", "pedestrian"], "version": "base"}}
+    path = saved(tmp_path, {"meta": meta, "state_dict": state()})
+    load_model(config(path))
+    with pytest.raises(LoadError, match="classes car, truck, bus, bicycle, pedestrian, this config says ped") as error:
+        load_model(config(path, class_names=SWAPPED))
+    assert "class_names" in str(error.value.hint)
+    assert error.value.exit_code is ExitCode.EXPORT
+
+
+def test_a_class_may_be_renamed_where_it_stands(tmp_path: Path) -> None:
+    meta = {"dataset_meta": {"classes": ["car", "truck", "bus", "bike", "walker"]}}
+    load_model(config(saved(tmp_path, {"meta": meta, "state_dict": state()})))
+
+
+def test_a_checkpoint_that_names_no_classes_is_taken_at_the_config_s_word(tmp_path: Path) -> None:
+    for number, meta in enumerate(({}, {"dataset_meta": {}}, {"dataset_meta": {"classes": None}})):
+        path = tmp_path / f"{number}.pth"
+        torch.save({"meta": meta, "state_dict": state()}, path)
+        load_model(config(path, class_names=SWAPPED))
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_plain_and_parallel_names_load(tmp_path: Path, prefix: str) -> None:
     weights = state()

@@ -137,7 +137,7 @@ def test_heads_of_ones_own_follow_the_six() -> None:
 # ---------------------------------------------------------------- in the file
 
 
-@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("opset", range(13, 19))
 def test_the_encoder_in_the_file(tmp_path: Path, opset: int) -> None:
     settings, path = config(), tmp_path / "encoder.onnx"
     made = exported(settings, ENCODER, path, opset_version=opset, exporter="torchscript")
@@ -167,7 +167,7 @@ def test_onnx_itself_reads_the_encoder_the_same_way(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, network(settings).encode(features).numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("opset", "turned"), [(13, True), (18, False)])
+@pytest.mark.parametrize(("opset", "turned"), [*((opset, True) for opset in range(13, 19)), (18, False)])
 def test_the_detector_in_the_file(tmp_path: Path, opset: int, turned: bool) -> None:
     settings, path = config(rot_y_axis_reference=turned), tmp_path / "detector.onnx"
     made = exported(settings, DETECTOR, path, opset_version=opset, exporter="torchscript")

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import attrs
 import onnx
 import pytest
+import torch
 
 from awml_deploy_core import deploy
+from awml_deploy_core.build.engine import build_engine
+from awml_deploy_core.build.flavor import choose
+from awml_deploy_core.build.policy import plan
+from awml_deploy_core.cast.narrow import narrow
+from awml_deploy_core.export import export_onnx
+from awml_deploy_core.records import Artifact
 from awml_deploy_core.report import Report
+from awml_yolox.hooks import Config, export_workflow, wrap_for_onnx
+from awml_yolox.network import build, named
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 pytestmark = pytest.mark.slow
@@ -68,3 +80,32 @@ def test_half_precision_halves_the_weights(exported: Path) -> None:
         half = exported / "fp16/onnx" / f"{path.stem}.fp16.onnx"
         floats = [tensor for tensor in onnx.load(half).graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
         assert half.stat().st_size < 0.75 * path.stat().st_size or not floats
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The 960 x 960 network with seeded weights, as an ONNX file."""
+    settings = Config(max_batch=1)
+    torch.manual_seed(0)
+    (component,) = export_workflow(settings)
+    model = build(named("opt-elan", classes=8)).eval()
+    module = wrap_for_onnx(model, component, exact=False, config=settings)
+    path = tmp_path_factory.mktemp("real") / "real.onnx"
+    image = torch.full((1, 3, 960, 960), 114.0)
+    fixed = attrs.evolve(component, axes=(attrs.evolve(component.axes[0], dynamic=False, min=1, max=1),))
+    return export_onnx(module, fixed, {"images": image}, path, opset_version=17).artifact
+
+
+@pytest.mark.parametrize("policy", ["fp32", "fp16"])
+def test_the_network_of_real_size_builds(real: Artifact, tmp_path: Path, policy: Any) -> None:
+    source = real
+    if policy == "fp16":
+        onnx.save(narrow(onnx.load(real.path)).model, tmp_path / "half.onnx")
+        data = (tmp_path / "half.onnx").read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        source = attrs.evolve(real, path=tmp_path / "half.onnx", sha256=digest, size=len(data))
+    flavor = choose("tensorrt_rtx")
+    artifact, built = build_engine(source, tmp_path / "real.engine", flavor=flavor, plan=plan(policy, flavor))
+    assert built.receipt.holds is True
+    assert {layer.dtype for layer in built.receipt.facts.compute} == {NARROW.get(policy, "FLOAT")}
+    assert artifact.size > 14_829_063 * (2 if policy == "fp16" else 4) * 0.95
