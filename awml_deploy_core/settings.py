@@ -222,7 +222,10 @@ def _on_device(config: Config, device: str) -> Config:
         tested = device if moves(scenario.test_backend) else scenario.test_device
         return attrs.evolve(scenario, ref_device=reference, test_device=tested)
 
-    chosen = config.evaluation.backends or {backend: BackendSettings() for backend in Backend}
+    # Where nothing is built nobody has asked for engines by naming a device.
+    built = config.export.mode in ("trt", "both")
+    unasked = {backend: BackendSettings() for backend in Backend if built or backend is not Backend.TENSORRT}
+    chosen = config.evaluation.backends or unasked
     backends = {b: attrs.evolve(s, device=device) if moves(b) else s for b, s in chosen.items()}
     scenarios = config.verification.scenarios
     if scenarios is not None:

@@ -238,3 +238,9 @@ def test_a_program_that_is_not_there_is_named(
     assert "there is no program trtexec on the PATH" in build.skipped.detail
     report = built("fp32", common={"builder": "trtexec", "flavor": "tensorrt_rtx"})
     assert "TensorRT-RTX has another program" in str(stage(report, "build").skipped)
+
+
+def test_a_device_alone_asks_for_no_engine(toy_files: Callable[..., tuple[Path, str]]) -> None:
+    path, name = toy_files({"evaluation": EVALUATION})
+    report = deploy(path, model=name, device="cpu")
+    assert [one.variant for one in report.evaluations] == ["trained", "onnx"]

@@ -433,3 +433,10 @@ def test_a_checkpoint_without_checksums_is_read(tmp_path: Path) -> None:
     finally:
         torch.serialization.set_crc32_options(True)
     assert read_checkpoint(tmp_path / "a.pth").tensors["a"].tolist() == [1, 1]
+
+
+def test_json_in_place_of_an_info_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "infos.pkl"
+    path.write_text('{"data_list":[],"metainfo":{}}')
+    with pytest.raises(LoadError, match="is JSON, not a pickle"):
+        read_info(path)

@@ -91,8 +91,12 @@ def test_the_device_option_moves_every_backend_that_can_run_there(config: Any) -
 
 
 def test_the_device_option_reaches_backends_that_nobody_listed(config: Any) -> None:
-    backends = settle(config(BASIC), Options(device="cuda:1")).config.evaluation.backends
-    assert {backend: chosen.device for backend, chosen in backends.items()} == dict.fromkeys(Backend, "cuda:1")
+    def devices(text: str) -> dict[Backend, str | None]:
+        found = settle(config(text), Options(device="cuda:1")).config.evaluation.backends
+        return {backend: chosen.device for backend, chosen in found.items()}
+
+    assert devices(BASIC) == dict.fromkeys((Backend.PYTORCH, Backend.ONNX), "cuda:1")
+    assert devices("checkpoint_path = 'a.pth'\n") == dict.fromkeys(Backend, "cuda:1"), "engines are among what is built"
 
 
 def test_a_device_that_is_none_is_a_fault_of_the_command_line(config: Any) -> None:

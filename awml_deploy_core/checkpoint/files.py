@@ -60,6 +60,8 @@ def refuse_other(head: bytes, size: int) -> None:
     start = head.lstrip()[:64].lower()
     if head.startswith(b"version https://git-lfs"):
         raise Malformed("is a git-lfs pointer, not the file itself; run `git lfs pull`")
+    if start.startswith((b"{", b"[")):
+        raise Malformed("is JSON, not a pickle")  # none begins so
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise Malformed("is a web page, as from a download that asked for a login")
     if head[257:262] == b"ustar":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from awml_deploy_core.errors import ExitCode
+from awml_deploy_core.report import proof
 
 if TYPE_CHECKING:
     from awml_deploy_core.judge import Check
@@ -50,8 +51,34 @@ _STEPS = {
 
 def attribution(check: Check) -> str:
     """Where to look for a fault that a rung of the ladder has and its parent has not."""
-    suspect = _STEPS.get(check.candidate, "the step between them")
-    return f"the fault enters between {check.reference} and {check.candidate}: look at {suspect}"
+    found = proof.origin(check)
+    between = f"the fault enters between {check.reference} and {check.candidate}"
+    several = len({verdict.comparison.component for verdict in check.verdicts} - {None}) > 1
+    said = []
+    if found.components or not found.before:
+        where = f" of {', '.join(found.components)}" if found.components and several else ""
+        said.append(f"{_step(check.candidate)}{where}")
+    if found.before:
+        said.append(_around(found))
+    return f"{between}: look at {'; and at '.join(said)}"
+
+
+def _step(candidate: str) -> str:
+    """What lies between a rung and its parent."""
+    if candidate.startswith("onnx:"):
+        return f"the precision {candidate.removeprefix('onnx:')}, and what `keep` or `calibration` could spare"
+    return _STEPS.get(candidate, "the step between them")
+
+
+def _around(found: proof.Origin) -> str:
+    """What no component explains by itself: the pipeline's own work before, between and behind them."""
+    if found.before == "calls":
+        return "why the pipeline calls other components, though each answers alike on equal inputs"
+    if found.before == "prediction":
+        return f"what the pipeline does behind {found.after or 'the components'}, whose answers agree"
+    own = f"what the pipeline does {f'between {found.after} and' if found.after else 'before'} {found.before}"
+    larger = f", or how {found.before} enlarges the error of {found.after}" if found.inherited else ""
+    return f"{own}, which is right on equal inputs{larger}"
 
 
 def again(report: Report, *more: str) -> str | None:

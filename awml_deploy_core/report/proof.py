@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+from attrs import frozen
 
 from awml_deploy_core.report import numbers as said
 from awml_deploy_core.report.grid import Grid
@@ -14,7 +17,19 @@ if TYPE_CHECKING:
     from awml_deploy_core.records import Comparison, Verdict
     from awml_deploy_core.report import Report
 
-__all__ = ["blame", "faults", "ladder", "pair", "place", "places", "verified", "worst", "would_pass"]
+__all__ = [
+    "Origin",
+    "blame",
+    "faults",
+    "ladder",
+    "origin",
+    "pair",
+    "place",
+    "places",
+    "verified",
+    "worst",
+    "would_pass",
+]
 
 
 def verified(verification: Verification) -> frozenset[str]:
@@ -61,9 +76,15 @@ def _severity(verdict: Verdict) -> float:
     return min(verdict.would_pass / verdict.tolerance, 1e300)
 
 
+def _weight(verdict: Verdict) -> tuple[bool, bool, float]:
+    """What a reader should see first: what failed, and of that what no error from before explains."""
+    return not verdict.passed, verdict.comparison.scope == "component", _severity(verdict)
+
+
 def worst(check: Check) -> Verdict | None:
-    """The verdict nearest to its limit or furthest beyond it, None if nothing was compared."""
-    return max(check.verdicts, key=_severity, default=None)
+    """The verdict furthest beyond its limit, of a component alone if one is wrong; else the nearest to its limit."""
+    failed = [one for one in check.verdicts if not one.passed]
+    return max(failed or check.verdicts, key=_weight if failed else _severity, default=None)
 
 
 def would_pass(check: Check, verdict: Verdict) -> float | None:
@@ -126,9 +147,52 @@ def blame(report: Report) -> Check | None:
     return next((check for check in steps if check.reference not in wrong), None)
 
 
+@frozen(kw_only=True)
+class Origin:
+    """Which parts of a model a failed check points at.
+
+    Args:
+        components: Those that are wrong on equal inputs.
+        before: The component that is the first to go wrong in the chain though it is right on equal inputs, or
+            `prediction`; None if the components account for everything.
+        after: The component called before that one; None if there is none.
+        inherited: Its error, within its limit; what it feeds may have made it larger.
+    """
+
+    components: tuple[str, ...] = ()
+    before: str | None = None
+    after: str | None = None
+    inherited: float = 0.0
+
+
+def origin(check: Check) -> Origin:
+    """The parts that are at fault: components alone, and the gap at which the chain goes wrong without one of them."""
+    alone = (one.comparison for one in check.verdicts if one.comparison.scope == "component" and not one.passed)
+    guilty = tuple(dict.fromkeys(one.component for one in alone if one.component is not None))
+    for sample in dict.fromkeys(one.comparison.sample for one in check.verdicts):
+        gap = _gap([one for one in check.verdicts if one.comparison.sample == sample], guilty)
+        if gap is not None:
+            return gap
+    return Origin(components=guilty)
+
+
+def _gap(verdicts: Sequence[Verdict], guilty: tuple[str, ...]) -> Origin | None:
+    """Where the chain of one sample goes wrong, unless that is at a component that is wrong alone, or behind one."""
+    after, inherited = None, 0.0
+    chain = (one for one in verdicts if one.comparison.scope != "component")
+    for here, calls in groupby(chain, key=lambda one: one.comparison.component or one.comparison.output or "calls"):
+        links = tuple(calls)
+        if here in guilty:
+            return None
+        if not all(one.passed for one in links):
+            return Origin(components=guilty, before=here, after=after, inherited=inherited)
+        after, inherited = here, max(one.comparison.stats.max_abs if one.comparison.stats else 0.0 for one in links)
+    return None
+
+
 def faults(check: Check) -> Grid:
-    """The worst verdict of each place that failed, the worst place first."""
-    failed = sorted((one for one in check.verdicts if not one.passed), key=_severity, reverse=True)
+    """The worst verdict of each place that failed: components by themselves first, of these the worst."""
+    failed = sorted((one for one in check.verdicts if not one.passed), key=_weight, reverse=True)
     first: dict[str, Verdict] = {}
     for one in failed:
         first.setdefault(place(one.comparison, alone=_alone([check])), one)

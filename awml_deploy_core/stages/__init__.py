@@ -81,6 +81,7 @@ class Story:
     samples: Sequence[Sample] = ()
     network: Network | None = None
     examples: dict[str, Any] = field(factory=dict)
+    shapes: dict[str, dict[str, tuple[int, ...]]] = field(factory=dict)
     recorded: tuple[str, ...] = ()
     calls: list[Path] = field(factory=list)
     stages: list[Stage] = field(factory=list)

@@ -120,8 +120,8 @@ def ranges(story: Story, graph: Graph) -> tuple[dict[str, Range], ...]:
         # Of several graphs each takes the inputs that it has; of one graph a name that it lacks is a mistake.
         several = len(story.graphs) > 1
         given = [{n: p for n, p in shapes.items() if not several or n in names} for shapes in listed]
-    example = story.examples.get(graph.component.name)
-    recorded = {} if example is None else {name: tuple(value.shape) for name, value in to_file(graph, example).items()}
+    shapes = story.shapes.get(graph.component.name)
+    recorded = to_file(graph, shapes) if shapes else {}
     return profiles(graph.filed, [{own.get(n, n): p for n, p in one.items()} for one in given], recorded)
 
 

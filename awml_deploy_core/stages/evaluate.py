@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from awml_deploy_core import ladder
-from awml_deploy_core.config import Backend, BackendSettings, Config, Gate
+from awml_deploy_core.config import Backend, Config, Gate
 from awml_deploy_core.errors import (
     ArtifactError,
     ConfigError,
@@ -19,6 +19,7 @@ from awml_deploy_core.errors import (
 )
 from awml_deploy_core.records import Evaluation, Metrics, Record, Skip, Variant
 from awml_deploy_core.report import Crossing
+from awml_deploy_core.report.numbers import figure
 from awml_deploy_core.stages import NO_ENGINE, Story, Unmet, failed, stage
 from awml_deploy_core.stages.pictures import chosen
 
@@ -73,7 +74,8 @@ def evaluate_variants(story: Story) -> None:
         story.crossings.extend(gates_crossed(job.config, [one.evaluation for one in story.evaluated]))
         if story.crossings:
             first = story.crossings[0]
-            fact = f"{first.variant}: {first.metric} is {first.value}, {first.limit}"
+            shown = "undefined" if first.value is None else figure(first.value)
+            fact = f"{first.variant}: {first.metric} is {shown}, {first.limit}"
             raise Unmet("failed", ExitCode.EVALUATION, fact)
 
 
@@ -92,9 +94,7 @@ def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | DeployError
         demanded = wanted is not None and (wanted.required or wanted.enabled is True)
         if not found:
             skip = _absent(story, backend)
-            # `--device` alone gives every backend a word of its own, which asks for nothing.
-            asked = wanted is not None and wanted != BackendSettings(device=wanted.device)
-            if not asked and not (backend is Backend.TENSORRT and story.job.builds):
+            if wanted is None and not (backend is Backend.TENSORRT and story.job.builds):
                 continue
             absent = Variant(name=NAMES[backend], backend=backend.value)
             yield absent, _demand(backend, skip) if demanded else skip

@@ -32,7 +32,7 @@ def export_graphs(story: Story) -> None:
             done = export_onnx(
                 story.network.edited[graph.component.name],
                 graph.filed,
-                to_file(graph, story.examples[graph.component.name]),
+                to_file(graph, story.examples.pop(graph.component.name)),
                 job.work_dir / "onnx" / graph.onnx_file,
                 opset_version=settings.opset_version,
                 max_ir_version=settings.max_ir_version,

@@ -71,6 +71,12 @@ def record_calls(story: Story) -> None:
             recording = record(samples, run, pipeline, start=start, count=count, on_call=keep)
         network.require_unchanged("a forward pass")
         story.examples.update(recording.examples)
+        story.shapes.update(
+            {
+                component: {name: tuple(value.shape) for name, value in inputs.items()}
+                for component, inputs in recording.examples.items()
+            }
+        )
         story.recorded = recording.samples
         if len(recording.samples) < count:
             story.notes.append(

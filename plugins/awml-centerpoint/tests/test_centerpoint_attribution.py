@@ -23,6 +23,7 @@ from awml_centerpoint.wrapper import wrap
 from awml_deploy_core import Component, deploy, hookimpl
 from awml_deploy_core.judge import Check
 from awml_deploy_core.report import Report, proof
+from awml_deploy_core.report.advice import attribution
 
 NETWORK: dict[str, Any] = {
     "point_cloud_range": (-8.0, -8.0, -3.0, 8.0, 8.0, 5.0),
@@ -125,6 +126,13 @@ def table(report: Report) -> str:
     return "\n".join(line for line in first.splitlines() if line.startswith("|"))
 
 
+def sentence(report: Report) -> str:
+    """Where the report tells its reader to look."""
+    entry = proof.blame(report)
+    assert entry is not None
+    return attribution(entry).partition(": look at ")[2]
+
+
 def blamed(report: Report) -> tuple[str, str]:
     entry = proof.blame(report)
     assert entry is not None
@@ -168,6 +176,7 @@ def test_a_broken_encoder_is_named_and_the_head_is_not(
     # What follows is wrong with it, and the report says that errors from before are in there.
     assert wrong(chained(found)) >= {(ENCODER, "pillar_features"), (DETECTOR, "heatmap")}
     assert "pts_voxel_encoder.pillar_features" in table(report)
+    assert sentence(report) == "what the hook wrap_for_onnx changes for the export of pts_voxel_encoder"
     assert check(report, "exported", "onnx").status == "passed"
 
 
@@ -194,6 +203,7 @@ def test_a_swapped_channel_of_the_head_is_named_and_nothing_else(
     found = check(report, "trained", "exported")
     assert wrong(alone(found)) == wrong(chained(found)) == heads({"dim"})
     assert "pts_backbone_neck_head.dim" in table(report)
+    assert sentence(report) == "what the hook wrap_for_onnx changes for the export of pts_backbone_neck_head"
     assert "pts_voxel_encoder" not in table(report)
 
 
@@ -225,6 +235,7 @@ def test_what_lies_between_the_graphs_is_told_from_both(
         assert wrong(chained(found)) >= heads({"heatmap"})
         assert all(component == DETECTOR for component, _ in wrong(chained(found)))
     assert "pts_backbone_neck_head.heatmap (chained)" in table(report)
+    assert sentence(report).startswith("what the pipeline does between pts_voxel_encoder and pts_backbone_neck_head")
     assert "pts_voxel_encoder" not in table(report)
 
 
@@ -245,6 +256,7 @@ def test_what_lies_before_the_encoder_is_told_from_it(
     assert wrong(alone(found)) == set()
     assert (ENCODER, "pillar_features") in wrong(chained(found))
     assert "pts_voxel_encoder.pillar_features (chained)" in table(report)
+    assert sentence(report).startswith("what the pipeline does before pts_voxel_encoder")
 
 
 def test_what_lies_behind_the_head_is_told_from_it(run: Callable[[], Report], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,3 +276,4 @@ def test_what_lies_behind_the_head_is_told_from_it(run: Callable[[], Report], mo
     failed = [one.comparison for one in found.verdicts if not one.passed]
     assert {comparison.scope for comparison in failed} == {"prediction"}
     assert "pts_" not in table(report)
+    assert sentence(report).startswith("what the pipeline does behind pts_backbone_neck_head")
