@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from awml_deploy_core.errors import LoadError
+from awml_yolox.images import SUFFIXES
 from awml_yolox.marks import REMAKE, Mark, Truth, match, number, truths
 
 EXPECTED = "An info file has 'data_list' and 'metainfo', a COCO file 'images', 'annotations' and 'categories'."
@@ -61,9 +62,15 @@ def _json(path: Path) -> Any:
         hint = "Check runtime_io.ann_file; a folder of images without annotations is named by runtime_io.img_prefix."
         raise LoadError(f"{path}: the annotation file cannot be read: {error.strerror}", hint=hint) from error
     except (ValueError, RecursionError) as error:
-        pickled = path.suffix in (".pkl", ".pickle")
-        hint = "Pickles hold 3D data; this model wants the 2D info JSON." if pickled else "Was it copied whole?"
-        raise LoadError(f"{path}: is not JSON: {error}", hint=hint) from error
+        raise LoadError(f"{path}: is not JSON: {error}", hint=_instead(path.suffix.lower())) from error
+
+
+def _instead(suffix: str) -> str:
+    if suffix in (".pkl", ".pickle"):
+        return "Pickles hold 3D data; this model wants the 2D info JSON."
+    if suffix in SUFFIXES:
+        return "Images without annotations are named by their folder, as runtime_io.img_prefix; leave ann_file out."
+    return "Was it copied whole?"
 
 
 def _wrong(content: Any) -> str:

@@ -130,6 +130,9 @@ class Config(CoreConfig):
     max_batch: int = field(default=8, validator=validators.ge(1))
 
     def __attrs_post_init__(self) -> None:
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"class_names: {', '.join(map(repr, twice))} stands there more than once")
         foreign = [key for key in ELAN_ONLY if self.arch != "opt-elan" and getattr(self, key) is not None]
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: only arch 'opt-elan' has it, arch is {self.arch!r}")
@@ -140,8 +143,6 @@ class Config(CoreConfig):
             )
         if self.in_graph == "nms" and self.decoding == "autoware":
             raise ValueError("postprocessing 'nms' follows AWML's rule; Autoware's rule is its node's own, 'outside'")
-        if self.preprocessing == "model_config" and self.model_config is None:
-            raise ValueError("preprocessing 'model_config' needs the file: set model_config")
 
     @property
     def in_graph(self) -> InGraph:
@@ -156,8 +157,8 @@ class Config(CoreConfig):
 
     @property
     def thresholds(self) -> tuple[float, float]:
-        """Least score and largest overlap: what is set, else the rule's own."""
-        score, overlap = THRESHOLDS[self.decoding]
+        """Least score and largest overlap: what is set, else the rule's own; a graph with the plugin has its own."""
+        score, overlap = THRESHOLDS["efficient_nms" if self.in_graph == "efficient_nms" else self.decoding]
         said = self.score_threshold, self.nms_threshold
         return score if said[0] is None else said[0], overlap if said[1] is None else said[1]
 
@@ -187,6 +188,10 @@ def load_samples(purpose: Literal["evaluate", "calibrate"], config: Config) -> S
 @hookimpl
 def export_workflow(config: Config) -> tuple[Component, ...]:
     """One graph, with the names that Autoware's node knows."""
+    if config.preprocessing == "model_config" and config.model_config is None:
+        # Not a rule of the class: the command line may name the file after the config has been read.
+        hint = "Name it as second file on the command line, or set model_config."
+        raise ConfigError("preprocessing is 'model_config', but no such file is named", hint=hint)
     height, width = _image_size(config)
     batch = Axis(name="batch_size", max=config.max_batch, independent=True)
     images = Tensor(name="images", shape=(batch.name, 3, height, width))
@@ -246,7 +251,7 @@ def compare_predictions(reference: Any, candidate: Any, config: Config) -> Agree
     from awml_deploy_core.tasks.detection2d import agree
 
     score, overlap = config.thresholds
-    most = config.max_detections
+    most = config.boxes_out if config.in_graph in ("nms", "efficient_nms") else config.max_detections
     return agree(reference, candidate, score_threshold=score, nms_threshold=overlap, max_detections=most)
 
 

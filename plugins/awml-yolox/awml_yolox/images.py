@@ -59,7 +59,12 @@ def _fault(data: bytes) -> str:
 
 
 def _whole(data: bytes) -> bool:
-    """Whether a JPEG has its end; OpenCV 4 fills what is missing with grey, and only for JPEG."""
+    """Whether a JPEG or PNG has its end.
+
+    OpenCV 4 fills what is missing of a JPEG with grey; of a PNG it writes to stderr, past every log.
+    """
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" in data
     if not data.startswith(b"\xff\xd8"):
         return bool(data)
     at = 2

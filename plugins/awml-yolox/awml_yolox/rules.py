@@ -39,6 +39,9 @@ OLDER_KNOWS = {"CAR", "PEDESTRIAN", "BUS", "TRUCK", "BICYCLE", "MOTORCYCLE", "UN
 OLDEST_OPSET = 17
 """What TensorRT 8.6 reads, which is all that a vehicle with JetPack 5 has."""
 
+WEAK = 0.1
+"""A score below which a box is for measuring, not for driving."""
+
 Shape = tuple[int | str, ...]
 
 
@@ -138,9 +141,12 @@ def _input(graph: Graph) -> Iterator[Finding]:
 def _output(graph: Graph, config: Config) -> Iterator[Finding]:
     tensors = len(graph.inputs) + len(graph.outputs)
     if tensors == 5 and graph.suppresses:
-        fact = "boxes come out of the graph, with the thresholds that were written into it"
+        score, overlap = config.thresholds
+        fact = f"boxes come out of the graph, with scores from {score:g} and overlaps up to {overlap:g}"
         rule = "Five tensors mean EfficientNMS: score_threshold, nms_threshold and the number of labels are not used."
-        yield _said("note", graph.name, fact, rule)
+        if score < WEAK:
+            rule += " So the node publishes all of them: set score_threshold for the vehicle."
+        yield _said("warning" if score < WEAK else "note", graph.name, fact, rule)
         return
     if tensors != 2:
         rule = "Two tensors are a plain YOLOX, five one with EfficientNMS, any other number has a segmentation head."

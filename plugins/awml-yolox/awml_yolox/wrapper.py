@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from awml_deploy_core.errors import ConfigError
-from awml_yolox.hooks import STRIDES, THRESHOLDS
+from awml_yolox.hooks import STRIDES
 from awml_yolox.network.blocks import Conv
 from awml_yolox.suppression import efficient_nms, suppress
 
@@ -38,10 +38,8 @@ def wrap(model: nn.Module, component: Component, *, exact: bool, config: Config)
     decoded = Decoded(rows, height, width)
     if config.in_graph == "decode":
         return decoded
-    rule, name = (Detections, "awml") if config.in_graph == "nms" else (Plugin, "efficient_nms")
-    given, own = (config.score_threshold, config.nms_threshold), THRESHOLDS[name]
-    score, overlap = (default if value is None else value for value, default in zip(given, own, strict=True))
-    return rule(decoded, score, overlap, most=min(config.boxes_out, sum(rows.cells)))
+    rule = Detections if config.in_graph == "nms" else Plugin
+    return rule(decoded, *config.thresholds, most=min(config.boxes_out, sum(rows.cells)))
 
 
 def replace_relu6(model: nn.Module) -> None:

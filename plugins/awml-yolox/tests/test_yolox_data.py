@@ -368,6 +368,13 @@ def test_pickled_info_file_is_called_what_it_is(tmp_path: Path) -> None:
     assert "2D info JSON" in str(e.value.hint)
 
 
+def test_an_image_in_place_of_the_annotations_is_told_where_images_go(tmp_path: Path) -> None:
+    (tmp_path / "street.PNG").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(LoadError, match=r"street\.PNG: is not JSON") as e:
+        load_samples("evaluate", Config(runtime_io=RuntimeIO(ann_file=tmp_path / "street.PNG")))
+    assert "runtime_io.img_prefix" in str(e.value.hint)
+
+
 def test_missing_annotation_file(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"none\.json: the annotation file cannot be read: No such file"):
         load_samples("evaluate", Config(runtime_io=RuntimeIO(ann_file=tmp_path / "none.json")))

@@ -171,7 +171,9 @@ BOXES: dict[str, Any] = {"outputs": 4, "operators": ("EfficientNMS_TRT",)}
         ({}, {"postprocessing": "decode"}, "error", "boxes are decoded in the graph"),
         ({"outputs": 2}, {}, "error", "it has 3 inputs and outputs"),
         ({"outputs": 4}, {}, "error", "it has 5 inputs and outputs"),
-        (BOXES, {"postprocessing": "efficient_nms"}, "note", "boxes come out of the graph"),
+        (BOXES, {"postprocessing": "efficient_nms"}, "note", "with scores from 0.3 and overlaps up to 0.65"),
+        (BOXES, {"postprocessing": "nms"}, "warning", "with scores from 0.01 and overlaps up to 0.65"),
+        (BOXES, {"postprocessing": "nms", "score_threshold": 0.4}, "note", "with scores from 0.4"),
         ({"opset": 18}, {}, "note", "its operators are of opset 18"),
         ({"name": "yolox_s_opt_elan_batch_6.onnx"}, {}, "warning", "its name says batch 6, its input says 1"),
         ({}, {"class_names": ("car ", "", "a,b", *"cdefg")}, "error", "'car ', '', 'a,b' cannot stand there"),
@@ -210,9 +212,8 @@ def test_int8_with_relu6_needs_no_images(tmp_path: Path) -> None:
 def test_a_sound_graph_has_notes_alone(tmp_path: Path) -> None:
     answer = handed(made(tmp_path))
     assert said(answer, "error", "warning") == ""
-    assert (
-        handed(made(tmp_path), decoding="autoware", class_names=("person", "motorbike", *("car",) * 6)).findings == ()
-    )
+    known = ("person", "pedestrian", "motorbike", "motorcycle", "bicycle", "car", "truck", "bus")
+    assert handed(made(tmp_path), decoding="autoware", class_names=known).findings == ()
 
 
 def test_engines_are_built_on_the_vehicle(tmp_path: Path) -> None:

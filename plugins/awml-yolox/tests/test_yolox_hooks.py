@@ -119,7 +119,7 @@ def test_shipped_configs_are_right(path: Path) -> None:
         ("arch = 's'\naspp = True", "aspp: only arch 'opt-elan' has it"),
         ("postprocessing = 'nms'\ndecoding = 'autoware'", "follows AWML's rule"),
         ("postprocessing = 'nms'\nonnx_config = dict(decode_in_inference=False)", "leave out one of the two"),
-        ("preprocessing = 'model_config'", "set model_config"),
+        ("class_names = ['car', 'bus', 'car']", "class_names: 'car' stands there more than once"),
         ("replace_relu = True", "did you mean 'replace_relu6'"),
     ],
 )
@@ -154,6 +154,11 @@ def test_metrics_agreement_and_picture_are_the_tasks(metric: Any) -> None:
     assert any(key.endswith("/car") for key in metrics.values)
     assert CLASS_NAMES[1] == "car"
     assert compare_predictions(found, boxes((10, 10, 60, 60), (70, 70, 90, 90)), Config()).unmatched == 1
+    graph = Config(postprocessing="efficient_nms")
+    assert graph.thresholds == (0.3, 0.65)
+    weak = {**boxes((10, 10, 60, 60)), "scores": np.array([0.301], np.float32)}
+    nothing = boxes()
+    assert compare_predictions(weak, nothing, graph).score > 0.9 > compare_predictions(weak, nothing, Config()).score
     frame = Frame(inputs={"image": np.zeros((100, 120, 3), np.uint8)}, ground_truth=truth)
     assert draw_sample(frame, {"trained": found}, Config()).png.startswith(b"\x89PNG")
 
@@ -162,3 +167,16 @@ def test_the_hooks_module_imports_nothing_heavy() -> None:
     code = "import sys, awml_yolox.hooks; print([m for m in ('torch', 'cv2', 'onnx', 'numpy') if m in sys.modules])"
     there = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == "[]"
+
+
+def test_the_model_config_may_come_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text("checkpoint_path = 'x'\npreprocessing = 'model_config'\n")
+    named = settle(path, Options(model_config=Path("theirs.py")), config_class=Config).config
+    assert isinstance(named, Config)
+    assert export_workflow(named)
+    nameless = settle(path, Options(), config_class=Config).config
+    assert isinstance(nameless, Config)
+    with pytest.raises(ConfigError, match="no such file is named") as error:
+        export_workflow(nameless)
+    assert "second file on the command line" in (error.value.hint or "")

@@ -141,6 +141,12 @@ def test_broken_file_is_named(tmp_path: Path, content: bytes, said: str) -> None
     assert e.value.hint
 
 
+def test_png_cut_off_is_not_told_past_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LoadError, match="is not a complete image"):
+        read(put(tmp_path, PNG[: len(PNG) // 2]))
+    assert capfd.readouterr().err == ""
+
+
 def test_jpeg_cut_off_is_refused_though_the_decoder_fills_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # OpenCV 4 answers a picture that is grey from the cut on; OpenCV 5 answers none.
     monkeypatch.setattr(cv2, "imdecode", lambda *_: BGR)

@@ -63,7 +63,8 @@ export = {
 # cameras; a node that hands over one image at a time is better off with 1.
 model_io = {"batch_size": 6}
 
-# The node finds the file by its parameter model_path and needs its label file beside it; both are in the hand-over.
+# The node finds the file by its parameter model_path, and the labels by label_path: label.txt and the parameters are in
+# handover/autoware, the file itself in onnx.
 onnx_config = {
     "opset_version": 11,
     "do_constant_folding": True,
