@@ -117,7 +117,10 @@ def figures(report: Report, *, detailed: bool = False) -> Grid:
     """A row per metric, a column per variant; without those of single classes, which have a `/`, unless detailed."""
     scored = [(one.variant, one.metrics.values) for one in report.evaluations if one.metrics]
     names = dict.fromkeys(name for _, values in scored for name in values if detailed or "/" not in name)
-    rows = [(name, *(said.figure(values.get(name)) for _, values in scored)) for name in names]
+    primary = {one.metrics.primary for one in report.evaluations if one.metrics}
+    # Without a truth nothing is defined; a page of dashes says no more than the primary figure alone.
+    worth = [name for name in names if name in primary or any(values.get(name) is not None for _, values in scored)]
+    rows = [(name, *(said.figure(values.get(name)) for _, values in scored)) for name in worth]
     columns = ("metric", *(variant for variant, _ in scored))
     return Grid(title="Metrics", columns=columns, rows=tuple(rows), figures=frozenset(range(1, len(columns))))
 

@@ -34,6 +34,8 @@ def load_all(story: Story) -> None:
 
 
 def _no_checkpoint(path: Path) -> LoadError:
+    if path.is_dir():
+        return LoadError(f"{path}: is a folder, not a checkpoint", hint="Name the file with the weights in it.")
     near = nearest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else None
     hint = f"Did you mean {near}?" if near else "Correct `checkpoint_path`."
     return LoadError(f"{path}: no such checkpoint", hint=hint)
