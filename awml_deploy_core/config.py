@@ -82,6 +82,10 @@ def at_least(least: float) -> Rule:
     return _each(check)
 
 
+def _level(value: int) -> str | None:
+    return None if 0 <= value <= 5 else f"must be from 0 to 5, got {value}"
+
+
 def _count_or_all(value: int) -> str | None:
     return None if value == -1 or value >= 1 else f"must be at least 1, or -1 for all, got {value}"
 
@@ -327,6 +331,7 @@ class CommonConfig:
         sparsity: Use sparse weights where they are.
         aux_streams: Largest number of streams beside the main one.
         dla_core: Run on this core of the deep-learning accelerator what can run there, the rest on the GPU.
+        cuda_graphs: Record an engine's launches once for each set of sizes and replay them.
         extra: Options handed to Polygraphy's `CreateConfig`.
     """
 
@@ -339,7 +344,7 @@ class CommonConfig:
     typing: Literal["strong", "weak"] = "strong"
     keep: KeepConfig = field(factory=KeepConfig)
     calibration: CalibrationConfig = field(factory=CalibrationConfig)
-    optimization_level: int | None = field(default=None, validator=at_least(0))
+    optimization_level: int | None = field(default=None, validator=_each(_level))
     memory_pools: Mapping[str, int] = field(factory=dict, validator=at_least(1))
     hardware_compatibility: str | None = None
     version_compatible: bool = False
@@ -347,6 +352,7 @@ class CommonConfig:
     sparsity: bool = False
     aux_streams: int | None = field(default=None, validator=at_least(0))
     dla_core: int | None = field(default=None, validator=at_least(0))
+    cuda_graphs: bool = False
     extra: Mapping[str, Any] = field(factory=dict)
 
 

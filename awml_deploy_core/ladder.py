@@ -193,8 +193,28 @@ def _artifact(graph: Graph, path: Path) -> Artifact:
         path=path,
         sha256=sha256_file(path),
         size=path.stat().st_size,
+        precision=_precision(path),
         tool="given",
     )
+
+
+def _precision(path: Path) -> str:
+    """What a given file calculates in: it is held to that, not to what a file in float32 is held to."""
+    from onnx import TensorProto
+
+    from awml_deploy_core.cast.file import read
+    from awml_deploy_core.cast.quantise import quantised_nodes
+
+    try:
+        model = read(path, weights=False)
+    except ArtifactError:
+        return "fp32"  # whoever opens it says what is wrong
+    if quantised_nodes(model):
+        return "explicit_int8"
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    if TensorProto.BFLOAT16 in types:
+        return "bf16"
+    return "fp16" if TensorProto.FLOAT16 in types else "fp32"
 
 
 @frozen(kw_only=True)

@@ -36,6 +36,8 @@ def _steps(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
             yield "export", f"{path} (opset {settings.opset_version}, exporter {settings.exporter})"
         else:
             yield "export", f"nothing, mode {mode!r}; {graph.component.name} is taken from existing files"
+    if job.builds:
+        yield from _casts(job, graphs)
     if "verify" in job.stages:
         yield "verify", _verification(job) if config.verification.enabled else "disabled: the run will be unverified"
     if job.builds:
@@ -49,12 +51,28 @@ def _steps(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
         yield "report", f"{config.export.work_dir}/report.json, report.md, manifest.json"
 
 
+_REHEARSED = ("fp16", "bf16", "explicit_int8")
+
+
+def _policy(job: Job, graph: Graph) -> str:
+    own = job.config.components.get(graph.component.name)
+    return (own and own.precision_policy) or job.config.backend_config.common_config.precision_policy
+
+
+def _casts(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
+    if job.config.backend_config.common_config.typing == "weak":
+        return  # the flag of the builder does it, except for INT8, as far as this TensorRT has it
+    for graph in graphs:
+        policy = _policy(job, graph)
+        if policy in _REHEARSED:
+            path = job.work_dir / "onnx" / f"{Path(graph.onnx_file).stem}.{policy}.onnx"
+            yield "cast", f"{path}, on ONNX Runtime before any engine is built"
+
+
 def _builds(job: Job, graphs: tuple[Graph, ...]) -> Iterator[tuple[str, str]]:
-    common, components = job.config.backend_config.common_config, job.config.components
     with_what = ", ".join(installed()) or "nothing: no TensorRT is installed"
     for graph in graphs:
-        own = components.get(graph.component.name)
-        policy = (own and own.precision_policy) or common.precision_policy
+        policy = _policy(job, graph)
         yield "build", f"{job.work_dir / 'tensorrt' / graph.engine_file} ({policy}) with {with_what}"
 
 

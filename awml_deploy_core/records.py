@@ -295,6 +295,7 @@ class Variant:
         device: Where it runs.
         artifacts: What it runs; empty for PyTorch.
         parent: The rung it was made from, None for `trained`.
+        cuda_graphs: Whether engines replay recorded launches.
     """
 
     name: str
@@ -302,6 +303,7 @@ class Variant:
     device: str = "cpu"
     artifacts: tuple[Artifact, ...] = field(default=(), converter=_artifacts)
     parent: str | None = None
+    cuda_graphs: bool = False
 
 
 # ---------------------------------------------------------------- what is found out

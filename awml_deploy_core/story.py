@@ -202,8 +202,8 @@ def carry_out(job: Job, *, progress: Progress | None = None) -> Report:
 
 @contextmanager
 def swept(folder: Path) -> Iterator[None]:
-    """Remove what a run that was killed had recorded; nobody else is at work in the folder."""
-    for left in folder.glob(".recording-*"):
+    """Remove what a run that was killed had recorded or half built; nobody else is at work in the folder."""
+    for left in (*folder.glob(".recording-*"), *folder.glob("tensorrt/.awml-build-*")):
         shutil.rmtree(left, ignore_errors=True)
     yield
 

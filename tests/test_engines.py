@@ -10,8 +10,9 @@ from typing import Any
 import onnx
 import pytest
 
-from awml_deploy_core import deploy
+from awml_deploy_core import deploy, plan, story
 from awml_deploy_core.build import flavor
+from awml_deploy_core.errors import ConfigError
 from awml_deploy_core.report import Report, Stage
 
 EVALUATION = {"enabled": True, "num_samples": -1}
@@ -244,3 +245,29 @@ def test_a_device_alone_asks_for_no_engine(toy_files: Callable[..., tuple[Path, 
     path, name = toy_files({"evaluation": EVALUATION})
     report = deploy(path, model=name, device="cpu")
     assert [one.variant for one in report.evaluations] == ["trained", "onnx"]
+
+
+def test_a_plan_names_the_graph_in_another_precision(
+    toy_files: Callable[..., tuple[Path, str]], tmp_path: Path
+) -> None:
+    common = {"precision_policy": "fp16"}
+    path, name = toy_files({"export": {"mode": "both"}, "backend_config": {"common_config": common}})
+    planned = plan.plan(story.prepare(path, story.options(model=name)))
+    stages = [one for one, _ in planned]
+    assert stages.index("cast") < stages.index("verify") < stages.index("build")
+    assert str(tmp_path / "work/onnx/toy.fp16.onnx") in dict(planned)["cast"]
+
+
+def test_what_a_killed_build_left_is_swept_away(built: Callable[..., Report], tmp_path: Path) -> None:
+    left = tmp_path / "work/tensorrt/.awml-build-dead"
+    left.mkdir(parents=True)
+    (left / "toy.engine").write_bytes(b"half")
+    assert built("fp32").exit_code == 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("level", [-1, 6])
+def test_a_level_that_no_tensorrt_has_is_refused(built: Callable[..., Report], level: int) -> None:
+    # TensorRT-RTX takes any number and says nothing.
+    with pytest.raises(ConfigError, match=rf"must be from 0 to 5, got {level} @ .*optimization_level"):
+        built("fp32", common={"optimization_level": level})

@@ -85,7 +85,7 @@ def open_run(
             if variant.backend == "pytorch":
                 session = pytorch.open_session(variant, component, device, modules or {})
             elif variant.backend == "tensorrt":
-                session = tensorrt.open_session(variant, component, device)
+                session = tensorrt.open_session(variant, component, device, graphs=variant.cuda_graphs)
             else:
                 session = onnxruntime.open_session(variant, component, device, threads)
             sessions[component.name] = session

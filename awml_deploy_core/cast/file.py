@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from awml_deploy_core.build.policy import Cast
     from awml_deploy_core.cast.dtypes import Type
 
-__all__ = ["Casted", "cast_file"]
+__all__ = ["Casted", "cast_file", "read"]
 
 VERSION = 2
 """Of the rules by which graphs are rewritten; another number makes every file anew."""
@@ -92,7 +92,7 @@ def cast_file(
     earlier = _earlier(target, key)
     if earlier is not None:
         return Casted(artifact=_artifact(source, target, policy, kind), reused=True, **earlier)
-    model = _read(source.path)
+    model = read(source.path)
     islands: Mapping[str, str] = {}
     if kind == "int8":
         made, notes = _quantised(source.path, model, feeds, calibration, keep)
@@ -108,18 +108,30 @@ def cast_file(
     return Casted(artifact=_artifact(source, target, policy, kind), islands=islands, notes=notes)
 
 
-def _read(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+def read(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+    """The graph in a file.
+
+    Args:
+        path: The file.
+        weights: Whether to read the weights that lie beside it, too.
+
+    Raises:
+        ArtifactError: There is none in it: an empty file is a valid message, so no parser objects to that one.
+    """
     try:
-        return onnx.load(path, load_external_data=weights)
+        model = onnx.load(path, load_external_data=weights)
     except Exception as error:
         raise ArtifactError(
             f"{path} is no ONNX file, or cut short, or lacks a file with weights beside it", hint="Export it again."
         ) from error
+    if not model.graph.output:
+        raise ArtifactError(f"{path} is no ONNX file: there is no graph in it", hint="Export it again.")
+    return model
 
 
 def _beside(path: Path) -> Iterator[str]:
     """Hashes of the files in which the graph keeps its weights outside of its own."""
-    tensors = _read(path, weights=False).graph.initializer
+    tensors = read(path, weights=False).graph.initializer
     places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
     for place in sorted(places):
         try:

@@ -15,6 +15,7 @@ from awml_deploy_core.overrides import Graph, to_file
 from awml_deploy_core.records import Artifact, Skip, Variant
 from awml_deploy_core.report import EngineNote
 from awml_deploy_core.stages import Story, failed, stage
+from awml_deploy_core.stages.found import find_engines, rung
 
 if TYPE_CHECKING:
     from awml_deploy_core.build.engine import Built
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def build_engines(story: Story) -> None:
     """Build an engine for every component, or say why there is none."""
     if not story.job.builds:
+        find_engines(story)
         return
     mode, base = story.job.config.export.mode, _base(story)
     skip: Skip | None = None
@@ -44,15 +46,7 @@ def build_engines(story: Story) -> None:
                 hint="Name one with `export.onnx_path`, or export it with `export.mode = 'both'`.",
             )
         made = [_built(story, graph, base, said) for graph in story.graphs]
-        story.variants.append(
-            Variant(
-                name="engine",
-                backend="tensorrt",
-                device=story.job.config.devices.cuda or "cuda:0",
-                artifacts=tuple(made),
-                parent=base.name,
-            )
-        )
+        story.variants.append(rung(story, made, base.name))
 
 
 def _base(story: Story) -> Variant | None:

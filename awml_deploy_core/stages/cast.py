@@ -20,6 +20,7 @@ from awml_deploy_core.files import ensure_directory
 from awml_deploy_core.overrides import Graph, to_file
 from awml_deploy_core.records import Artifact, Call, Sample, Variant
 from awml_deploy_core.stages import Story, failed, stage
+from awml_deploy_core.stages.found import find_casts
 
 if TYPE_CHECKING:
     from awml_deploy_core.cast.narrow import Keep
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 def cast_graphs(story: Story) -> None:
     """Plan the precision of every engine, and write it into the graphs where it has to stand there."""
     if not story.job.builds:
+        find_casts(story)
         return
     found = story.variant("onnx")
     if found is None or failed(story, "load", "export"):
@@ -124,9 +126,9 @@ def _keep(common: CommonConfig, source: Artifact, others: list[Artifact]) -> Kee
 
 def _names(artifact: Artifact) -> set[str]:
     """Nodes, operators and tensors of a graph."""
-    import onnx
+    from awml_deploy_core.cast.file import read
 
-    nodes = onnx.load(artifact.path, load_external_data=False).graph.node
+    nodes = read(artifact.path, weights=False).graph.node
     return {name for node in nodes for name in (node.name, node.op_type, *node.output)}
 
 
