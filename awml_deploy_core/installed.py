@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Plugin", "core_fits", "core_version", "installed"]
 
 CORE = "awml-deploy-core"
-_ASKS_CORE = re.compile(r"(?i:awml[-_.]+deploy[-_.]+core)(?![\w.-])\s*(>=\d+(?:\.\d+)*$)?")
+_ASKS_CORE = re.compile(r"(?i:awml[-_.]+deploy[-_.]+core)(?![\w.-])(?:\[[^\]]*\])?\s*(>=\d+(?:\.\d+)*$)?")
 
 log = logging.getLogger(__name__)
 

@@ -282,7 +282,10 @@ def test_damaged_metadata_hide_nobody(
 
 def test_neither_torch_nor_a_neighbour_is_imported(fake_distribution: Install, required_hooks: str) -> None:
     site = fake_distribution(
-        "awml-red", entry_points={"red": "awml_red.hooks"}, modules={"awml_red.hooks": required_hooks}
+        "awml-red",
+        entry_points={"red": "awml_red.hooks"},
+        modules={"awml_red.hooks": required_hooks},
+        requires=["awml-deploy-core[coco]>=0.1.0"],
     ).parent
     fake_distribution("awml-blue", entry_points={"blue": "awml_blue.hooks"}, modules={"awml_blue.hooks": ""})
     code = f"""
