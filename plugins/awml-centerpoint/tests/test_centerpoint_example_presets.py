@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from awml_centerpoint import presets
 from awml_centerpoint.architecture import architecture, geometry
 from awml_centerpoint.graphs import components
 from awml_centerpoint.hooks import Config
@@ -65,7 +66,7 @@ def test_a_preset_is_the_released_network(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_a_preset_spells_out_is_what_the_plugin_says(name: str, folder: Path) -> None:
     """Names and order of tensors, and profiles within the axes; a preset shows them, it does not change them."""
-    config = read(Path(__file__).parent.parent / "awml_centerpoint" / "presets" / f"{name}.py")
+    config = read(Path(presets.__file__).parent / f"{name}.py")
     for component in components(config):
         shown = config.components[component.name]
         assert [spec.name for spec in shown.io.inputs or ()] == [tensor.name for tensor in component.inputs]
