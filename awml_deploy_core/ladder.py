@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     from torch import nn  # noqa: TC004  importing torch here would cost every run that needs none
 
     from awml_deploy_core.config import Config
+
+
+RUNGS = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}
+"""The variant that a config means by a backend."""
+
+
+def cast_name(policies: Iterable[str]) -> str:
+    """The rung of graphs in these precisions."""
+    return f"{RUNGS[Backend.ONNX]}:{'+'.join(dict.fromkeys(policies))}"
+
+
+def is_cast(variant: Variant) -> bool:
+    """Whether it is a rung of graphs in another precision."""
+    return variant.name.startswith(f"{RUNGS[Backend.ONNX]}:")
 
 
 @frozen(kw_only=True, eq=False)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from awml_deploy_core import ladder
 from awml_deploy_core.build.flavor import installed
 from awml_deploy_core.config import Backend
+from awml_deploy_core.ladder import RUNGS
 from awml_deploy_core.stages.record import needs_network
 
 if TYPE_CHECKING:
     from awml_deploy_core.overrides import Graph
     from awml_deploy_core.stages import Job
-
-RUNGS = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}
 
 
 def plan(job: Job) -> tuple[tuple[str, str], ...]:

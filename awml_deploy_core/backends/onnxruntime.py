@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from awml_deploy_core.backends.fit import Limits, Tensors
     from awml_deploy_core.records import Artifact, Component, Variant
 
-__all__ = ["open_file", "open_session", "run_file"]
+__all__ = ["foreign", "open_file", "open_session", "run_file"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -84,6 +84,12 @@ def open_file(path: str, device: Device, threads: int | None, name: str) -> Any:
     return session
 
 
+def foreign(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that only a runtime with extra libraries can run."""
+    ours = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"} | {function.domain for function in model.functions}
+    return [node for node in model.graph.node if node.domain not in ours]
+
+
 def _require_known(path: str, name: str) -> None:
     """Refuse a graph with operators of another runtime, a TensorRT plugin say, as what it is.
 
@@ -94,11 +100,10 @@ def _require_known(path: str, name: str) -> None:
         model = onnx.load(path, load_external_data=False)
     except Exception:  # noqa: BLE001  a file that is no ONNX is reported by the caller
         return
-    ours = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"} | {function.domain for function in model.functions}
-    foreign = sorted({f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in ours})
-    if foreign:
+    kinds = sorted({f"{node.domain}::{node.op_type}" for node in foreign(model)})
+    if kinds:
         raise ForeignError(
-            f"component {name}: {path} has operators that ONNX Runtime lacks: {', '.join(foreign)}",
+            f"component {name}: {path} has operators that ONNX Runtime lacks: {', '.join(kinds)}",
             hint="It runs only where these are; verify the same model without them, too.",
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from awml_deploy_core.backends.runner import Session
+from awml_deploy_core.build.flavor import TITLES
 from awml_deploy_core.errors import ArtifactError, RequirementError
 from awml_deploy_core.files import sha256_file
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "open_session", "require_driver", "require_fitting", "require_gpu"]
 
-_NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 _SCHEMA_VERSION = 1
 
 
@@ -72,7 +72,7 @@ def open_session(variant: Variant, component: Component, device: Device, *, grap
 
     loaded = Loaded(trt, artifact.path, component, torch.device(str(device)), graphs=graphs)
     return Session(
-        provider=f"{_NAMES[said['flavor']]} {trt.__version__}",
+        provider=f"{TITLES[said['flavor']]} {trt.__version__}",
         call=loaded.run,
         accepts=accepted(component, said),
         close=loaded.close,
@@ -90,7 +90,7 @@ def described(path: Path) -> dict[str, Any]:
         said = json.loads(beside.read_text(encoding="utf-8"))
         known = said["schema"] == "awml-deploy/engine" and said["schema_version"] <= _SCHEMA_VERSION
         complete = (
-            said["flavor"] in _NAMES and {"version", "sha256", "profiles", "libraries", "settings"} <= said.keys()
+            said["flavor"] in TITLES and {"version", "sha256", "profiles", "libraries", "settings"} <= said.keys()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _undescribed(path, beside) from error
@@ -138,7 +138,7 @@ def require_fitting(path: Path, said: Mapping[str, Any], version: str, gpu: str 
     """
     if _version_fits(said, version) and _gpu_fits(said, gpu):
         return
-    name = _NAMES[said["flavor"]]
+    name = TITLES[said["flavor"]]
     wanted = said["settings"].get("compute_capabilities") or [said.get("gpu") or "an unknown GPU"]
     driver = f", driver for CUDA {said['driver']}" if said.get("driver") else ""
     raise ArtifactError(
@@ -208,7 +208,7 @@ def _module(flavor: str) -> Any:
     wanted = str(int(flavor == "tensorrt_rtx"))
     if "polygraphy.config" in sys.modules and os.environ.get("POLYGRAPHY_USE_TENSORRT_RTX", "0") != wanted:
         raise RequirementError(
-            f"this process already uses the other TensorRT, so an engine of {_NAMES[flavor]} cannot be loaded in it",
+            f"this process already uses the other TensorRT, so an engine of {TITLES[flavor]} cannot be loaded in it",
             hint="Run the two engines in two runs.",
         )
     os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = wanted
@@ -219,7 +219,7 @@ def _module(flavor: str) -> Any:
             import tensorrt as module
     except ImportError as error:
         raise RequirementError(
-            f"the engine was built with {_NAMES[flavor]}, which cannot be imported here: {error}",
+            f"the engine was built with {TITLES[flavor]}, which cannot be imported here: {error}",
             hint=f"Install {flavor}.",
         ) from error
     return module

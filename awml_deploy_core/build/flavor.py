@@ -11,12 +11,15 @@ from attrs import field, frozen
 from awml_deploy_core.build.process import ask
 from awml_deploy_core.errors import RequirementError
 
-__all__ = ["MODULES", "Flavor", "choose", "installed", "probe"]
+__all__ = ["MODULES", "TITLES", "Flavor", "choose", "installed", "probe"]
 
 Name = Literal["tensorrt", "tensorrt_rtx"]
 
 MODULES: tuple[Name, ...] = ("tensorrt", "tensorrt_rtx")
 """In the order in which `auto` takes them: the one that has layers by hand for this GPU before the portable one."""
+
+TITLES: dict[str, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+"""How people write them."""
 
 _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
@@ -55,7 +58,7 @@ class Flavor:
 
     def __str__(self) -> str:
         """Name and version, as people write them."""
-        return f"{'TensorRT-RTX' if self.name == 'tensorrt_rtx' else 'TensorRT'} {self.version}"
+        return f"{TITLES[self.name]} {self.version}"
 
 
 def installed() -> tuple[Name, ...]:

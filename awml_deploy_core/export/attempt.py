@@ -10,6 +10,7 @@ import onnx
 from attrs import frozen
 from torch import nn
 
+from awml_deploy_core.backends.onnxruntime import foreign
 from awml_deploy_core.export import check, graph
 from awml_deploy_core.export.slim import slim
 from awml_deploy_core.export.trace import Exporter, Unfit, trace
@@ -100,9 +101,9 @@ def _traced(task: Task, exporter: Exporter) -> Held:
     model = onnx.load(raw)
     raw.unlink()
     _settle(task, model)
-    foreign = graph.foreign_domains(model)
-    if foreign:
-        note = f"not checked in ONNX Runtime, not simplified: it lacks the operators of {', '.join(foreign)}"
+    strange = sorted({node.domain for node in foreign(model)})
+    if strange:
+        note = f"not checked in ONNX Runtime, not simplified: it lacks the operators of {', '.join(strange)}"
         return Held(exporter=exporter, model=model, notes=[*notes, note])
     best, more, doubt = _checked(task, model, path)
     return Held(exporter=exporter, model=best, notes=[*notes, *more], doubt=doubt)

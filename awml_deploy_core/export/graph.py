@@ -20,7 +20,6 @@ __all__ = [
     "cap_ir",
     "declare",
     "fix_metadata",
-    "foreign_domains",
     "list_initializers",
     "opset_of",
     "scrub",
@@ -141,12 +140,6 @@ def _scrub_node(node: onnx.NodeProto) -> None:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators."""
     return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))
-
-
-def foreign_domains(model: onnx.ModelProto) -> list[str]:
-    """Operator sets that only a runtime with extra libraries has."""
-    known = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"} | {function.domain for function in model.functions}
-    return sorted({node.domain for node in model.graph.node} - known)
 
 
 def cap_ir(model: onnx.ModelProto, most: int | None) -> None:

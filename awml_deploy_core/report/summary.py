@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from awml_deploy_core.build.flavor import TITLES
 from awml_deploy_core.report import numbers as said
 from awml_deploy_core.report.grid import Grid
 from awml_deploy_core.report.proof import pair, verified
@@ -69,14 +70,10 @@ def engines(report: Report) -> Grid:
     """What proves the precision of each engine."""
     words = {True: "holds", False: "broken", None: "not provable here"}
     rows = [
-        (one.component, one.policy, _flavor(one.flavor, one.version), words[one.holds], one.receipt)
+        (one.component, one.policy, f"{TITLES[one.flavor]} {one.version}", words[one.holds], one.receipt)
         for one in report.engines
     ]
     return Grid(title="Receipts", columns=("engine", "policy", "built by", "receipt", "read from it"), rows=tuple(rows))
-
-
-def _flavor(name: str, version: str) -> str:
-    return f"{'TensorRT-RTX' if name == 'tensorrt_rtx' else 'TensorRT'} {version}"
 
 
 # ---------------------------------------------------------------- what it is worth

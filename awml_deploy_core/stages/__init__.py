@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STAGES = ("export", "verify", "build", "evaluate", "handover", "report")
-NO_ENGINE = "no engine was built"
 
 Progress = Callable[[str, int, int], None]
 
@@ -83,7 +82,7 @@ class Story:
     examples: dict[str, Any] = field(factory=dict)
     shapes: dict[str, dict[str, tuple[int, ...]]] = field(factory=dict)
     recorded: tuple[str, ...] = ()
-    calls: list[Path] = field(factory=list)
+    calls: list[tuple[str, Path]] = field(factory=list)
     stages: list[Stage] = field(factory=list)
     variants: list[Variant] = field(factory=list)
     exports: list[ExportNote] = field(factory=list)
@@ -106,6 +105,12 @@ class Story:
     def variant(self, name: str) -> Variant | None:
         """The rung of that name, if there is one."""
         return next((variant for variant in self.variants if variant.name == name), None)
+
+    def no_engine(self) -> Skip:
+        """Why there is no engine."""
+        if self.no_flavor is not None:
+            return Skip(reason="no package", detail=self.no_flavor.message)
+        return Skip(reason="no artifact", detail="no engine was built")
 
 
 @contextmanager

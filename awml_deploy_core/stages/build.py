@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from awml_deploy_core import ladder
 from awml_deploy_core.build import cache, trtexec
 from awml_deploy_core.build.engine import Settings, build_engine
 from awml_deploy_core.build.profiles import Range, profiles
@@ -51,7 +52,7 @@ def build_engines(story: Story) -> None:
 
 def _base(story: Story) -> Variant | None:
     """The files that engines are built from: those in the asked precision, else the exported ones."""
-    cast = [variant for variant in story.variants if variant.name.startswith("onnx:")]
+    cast = [variant for variant in story.variants if ladder.is_cast(variant)]
     return cast[-1] if cast else story.variant("onnx")
 
 

@@ -18,7 +18,6 @@ from awml_deploy_core.build.program import find
 from awml_deploy_core.errors import RequirementError
 from awml_deploy_core.files import ensure_directory
 from awml_deploy_core.overrides import Graph, to_file
-from awml_deploy_core.records import Artifact, Call, Sample, Variant
 from awml_deploy_core.stages import Story, failed, stage
 from awml_deploy_core.stages.found import find_casts
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from awml_deploy_core.cast.narrow import Keep
     from awml_deploy_core.cast.quantise import Calibration
     from awml_deploy_core.config import CommonConfig
+    from awml_deploy_core.records import Artifact, Call, Sample, Variant
 
 
 def cast_graphs(story: Story) -> None:
@@ -107,9 +107,9 @@ def _cast(story: Story, found: Variant, said: list[str]) -> None:
         story.islands[name] = dict(done.islands)
         story.notes.extend(f"{name}: {note}" for note in (*asked.notes, *done.notes))
         said.append(f"{target} ({done.artifact.size / 1e6:.2f} MB{', unchanged' if done.reused else ''})")
-    policies = dict.fromkeys(one.policy for one in story.plans.values() if one.cast)
-    parent = attrs.evolve(found, name=f"onnx:{'+'.join(policies)}", artifacts=tuple(made), parent="onnx", device="cpu")
-    story.variants.append(parent)
+    name = ladder.cast_name(one.policy for one in story.plans.values() if one.cast)
+    rung = attrs.evolve(found, name=name, artifacts=tuple(made), parent="onnx", device="cpu")
+    story.variants.append(rung)
 
 
 def _keep(common: CommonConfig, source: Artifact, others: list[Artifact]) -> Keep:
@@ -147,7 +147,7 @@ def _calls(story: Story, found: Variant, asked: Plan, component: str) -> list[Pa
     if asked.cast == "int8":
         return _on_samples(story, found, "calibrate")[component]
     if story.calls:
-        return [path for path in story.calls if _call(path).component == component]
+        return [path for name, path in story.calls if name == component]
     return _on_samples(story, found, "evaluate")[component]
 
 
@@ -169,7 +169,7 @@ def _on_samples(story: Story, found: Variant, purpose: str) -> Mapping[str, list
 
     def keep(call: Call) -> None:
         path = story.scratch / f"{purpose}-{sum(map(len, kept.values())):06}.npz"
-        tree.save({"sample": call.sample, "component": call.component, "inputs": call.inputs}, path)
+        tree.save({"inputs": call.inputs}, path)
         kept[call.component].append(path)
 
     if chosen:
@@ -180,25 +180,14 @@ def _on_samples(story: Story, found: Variant, purpose: str) -> Mapping[str, list
     return kept
 
 
-def _call(path: Path) -> Call:
-    from awml_deploy_core import tree
-
-    loaded = tree.load(path)
-    return Call(
-        sample=loaded["sample"],
-        component=loaded["component"],
-        inputs=loaded["inputs"],
-        outputs=loaded.get("outputs", {}),
-        ms=0.0,
-    )
-
-
 def _feeds(calls: list[Path], graph: Graph) -> Iterator[dict[str, Any]]:
     """The inputs of a component under the names in the file, one call at a time."""
     import numpy as np
 
+    from awml_deploy_core import tree
+
     for path in calls:
-        given = to_file(graph, _call(path).inputs)
+        given = to_file(graph, tree.load(path)["inputs"])
         yield {name: np.ascontiguousarray(value) for name, value in given.items()}
 
 

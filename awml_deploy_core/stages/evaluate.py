@@ -20,7 +20,7 @@ from awml_deploy_core.errors import (
 from awml_deploy_core.records import Evaluation, Metrics, Record, Skip, Variant
 from awml_deploy_core.report import Crossing
 from awml_deploy_core.report.numbers import figure
-from awml_deploy_core.stages import NO_ENGINE, Story, Unmet, failed, stage
+from awml_deploy_core.stages import Story, Unmet, failed, stage
 from awml_deploy_core.stages.pictures import chosen
 
 if TYPE_CHECKING:
@@ -96,22 +96,19 @@ def enabled_variants(story: Story) -> Iterator[tuple[Variant, Skip | DeployError
             skip = _absent(story, backend)
             if wanted is None and not (backend is Backend.TENSORRT and story.job.builds):
                 continue
-            absent = Variant(name=NAMES[backend], backend=backend.value)
+            absent = Variant(name=ladder.RUNGS[backend], backend=backend.value)
             yield absent, _demand(backend, skip) if demanded else skip
         for one in found:
             # A rehearsal is no backend of its own: it runs where precision can be known without a GPU.
-            device = wanted.device if wanted and ":" not in one.name else None
+            device = wanted.device if wanted and not ladder.is_cast(one) else None
             variant = ladder.on_device(one, device, story.job.config.devices.cuda)
             yield variant, _unreachable(variant, demanded=demanded)
 
 
-NAMES = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}
-
-
 def of_backend(story: Story, backend: Backend) -> list[Variant]:
     """The variants that a backend stands for: ONNX also for graphs in another precision."""
-    name = NAMES[backend]
-    return [one for one in story.variants if one.name == name or one.name.startswith(f"{name}:")]
+    name = ladder.RUNGS[backend]
+    return [one for one in story.variants if one.name == name or (backend is Backend.ONNX and ladder.is_cast(one))]
 
 
 def _demand(backend: Backend, skip: Skip) -> DeployError:
@@ -123,9 +120,7 @@ def _demand(backend: Backend, skip: Skip) -> DeployError:
 
 def _absent(story: Story, backend: Backend) -> Skip:
     if backend is Backend.TENSORRT:
-        if story.no_flavor is not None:
-            return Skip(reason="no package", detail=story.no_flavor.message)
-        return Skip(reason="no artifact", detail=NO_ENGINE)
+        return story.no_engine()
     return Skip(reason="no checkpoint" if backend is Backend.PYTORCH else "no artifact")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from awml_deploy_core import ladder
 from awml_deploy_core.config import Backend
 from awml_deploy_core.errors import ArtifactError
 from awml_deploy_core.files import sha256_file
@@ -37,9 +38,9 @@ def find_casts(story: Story) -> None:
     for graph in story.graphs:
         source = next(one for one in found.artifacts if one.component == graph.component.name)
         made.append(_base(story, graph, source, paths[graph]) or source)
-    policies = dict.fromkeys(one.precision for one in made if one not in found.artifacts)
+    policies = [one.precision for one in made if one not in found.artifacts]
     if policies:
-        name = f"onnx:{'+'.join(policies)}"
+        name = ladder.cast_name(policies)
         story.variants.append(attrs.evolve(found, name=name, artifacts=tuple(made), parent="onnx", device="cpu"))
 
 
@@ -154,7 +155,7 @@ def _parent(story: Story, engines: list[Artifact]) -> str | None:
     Raises:
         ArtifactError: There are ONNX files, and an engine was built from none of them.
     """
-    rungs = [one for one in story.variants if one.name == "onnx" or one.name.startswith("onnx:")]
+    rungs = [one for one in story.variants if one.name == "onnx" or ladder.is_cast(one)]
     known = {artifact.sha256 for one in rungs for artifact in one.artifacts}
     strange = [str(engine.path) for engine in engines if known and engine.made_from not in known]
     if strange:

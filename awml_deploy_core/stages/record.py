@@ -62,7 +62,7 @@ def record_calls(story: Story) -> None:
         path = story.scratch / f"{len(story.calls):06}.npz"
         content = {"sample": call.sample, "component": call.component, "inputs": call.inputs, "outputs": call.outputs}
         tree.save({**content, "ms": call.ms}, path)
-        story.calls.append(path)
+        story.calls.append((call.component, path))
 
     with stage(story, "record") as said:
         samples, start, count = verified_samples(story)
@@ -107,5 +107,5 @@ def recorded_calls(story: Story) -> Iterator[Call]:
     """The recorded calls, one at a time."""
     from awml_deploy_core import tree
 
-    for path in story.calls:
+    for _, path in story.calls:
         yield Call(**tree.load(path))

@@ -14,7 +14,7 @@ from awml_deploy_core.config import Backend
 from awml_deploy_core.errors import ExitCode, ForeignError, PluginError, RequirementError
 from awml_deploy_core.records import Comparison, Run, Skip, Variant
 from awml_deploy_core.report import proof
-from awml_deploy_core.stages import NO_ENGINE, Story, Unmet, failed, stage
+from awml_deploy_core.stages import Story, Unmet, failed, stage
 from awml_deploy_core.stages.record import recorded_calls
 
 
@@ -81,12 +81,6 @@ def _of_engine(pair: Pair) -> bool:
     return Backend.TENSORRT.value in (pair.reference.backend, pair.candidate.backend)
 
 
-def _no_engine(story: Story) -> Skip:
-    if story.no_flavor is not None:
-        return Skip(reason="no package", detail=story.no_flavor.message)
-    return Skip(reason="no artifact", detail=NO_ENGINE)
-
-
 def worst(verification: judge.Verification) -> str:
     """The first thing that a reader should look at."""
     for one in verification.checks:
@@ -109,7 +103,7 @@ def pairs(story: Story) -> list[Pair]:
     trained, exported = story.variant("trained"), story.variant("exported")
     listed = [Pair(reference=trained, candidate=exported)] if trained and exported else []
     # What is written in another precision is judged before an engine is built from it, whoever is in the scenarios.
-    cast = [one for one in story.variants if one.name.startswith("onnx:")]
+    cast = [one for one in story.variants if ladder.is_cast(one)]
     listed += [Pair(reference=a, candidate=b) for a, b in judge.pairs(story.variants) if b in cast]
     cuda = (config.verification.devices or config.devices).cuda
     for scenario in scenarios:
@@ -121,13 +115,13 @@ def pairs(story: Story) -> list[Pair]:
 
 
 def _side(story: Story, backend: Backend, device: str, cuda: str | None) -> tuple[Variant, Skip | None]:
-    name = {Backend.PYTORCH: "trained", Backend.ONNX: "onnx", Backend.TENSORRT: "engine"}[backend]
+    name = ladder.RUNGS[backend]
     found = story.variant(name)
     stand_in = Variant(name=name, backend=backend.value)
     if found is not None:
         return ladder.on_device(found, device, cuda), None
     if backend is Backend.TENSORRT:
-        return ladder.on_device(stand_in, device, cuda), _no_engine(story)
+        return ladder.on_device(stand_in, device, cuda), story.no_engine()
     reason: Any = "no checkpoint" if backend is Backend.PYTORCH else "no artifact"
     return ladder.on_device(stand_in, device, cuda), Skip(reason=reason)
 

@@ -90,6 +90,8 @@ class Layer(nn.Module):
 
     first: int
     """Size of the first convolution of a block."""
+    last_alone: bool
+    """Whether only the last block's output is joined to the way past, not each block's."""
 
     def __init__(
         self, inputs: int, outputs: int, blocks: int, style: Style, *, add: bool = False, expand_ratio: float = 0.5
@@ -99,24 +101,14 @@ class Layer(nn.Module):
         self.main_conv = Conv(inputs, middle, 1, style)
         self.short_conv = Conv(inputs, middle, 1, style)
         self.blocks = nn.Sequential(*(Block(middle, self.first, style, add=add) for _ in range(blocks)))
-        self.final_conv = Conv(self.joined(blocks) * middle, outputs, 1, style)
-
-    @staticmethod
-    def joined(blocks: int) -> int:
-        """How many features the last convolution is given."""
-        raise NotImplementedError
+        self.final_conv = Conv((2 if self.last_alone else blocks + 1) * middle, outputs, 1, style)
 
 
 class Csp(Layer):
     """Joins the output of the last block and the way past them."""
 
     first = 1
-
-    @staticmethod
-    def joined(blocks: int) -> int:
-        """Two, however many blocks there are."""
-        del blocks
-        return 2
+    last_alone = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the same size."""
@@ -128,11 +120,7 @@ class Elan(Layer):
     """Joins the way past the blocks and the output of each of them; what enters the first one is not joined."""
 
     first = 3
-
-    @staticmethod
-    def joined(blocks: int) -> int:
-        """One more than there are blocks."""
-        return blocks + 1
+    last_alone = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the same size."""
